@@ -1,0 +1,1 @@
+"""Grow trained neural networks without changing what they compute."""

@@ -1,0 +1,102 @@
+"""What an op may say about the channels that pass through it.
+
+An op states its rule once, in `Op.flow`, in the words of `Flow`. Two runs read it: one over labels (which channels must
+grow together; `net2net_cli.channels.labels`) and one over positions (which teacher slice each student slice equals;
+`net2net_cli.channels.positions`). The second is the proof that a student computes what its teacher computes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from net2net_cli.architecture.shapes import Shape
+
+Axis: TypeAlias = "npt.NDArray[np.int64] | None"
+"""One axis of a tensor: an integer per slice (a label or a position), or None where the axis never changes."""
+
+Axes: TypeAlias = tuple[Axis, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Channels:
+    """A tensor as it passes through the graph: the teacher's shape, and what is known of each axis."""
+
+    shape: Shape
+    axes: Axes
+
+    def __post_init__(self) -> None:
+        assert len(self.shape) == len(self.axes), (self.shape, self.axes)
+
+
+class Flow(ABC):
+    """The vocabulary in which ops declare how channels pass. Sizes are always the teacher's."""
+
+    @abstractmethod
+    def create(self, parameter: str, axis: int, size: int, *, parts: int = 1) -> Axis:
+        """Output channels that the parameter's axis makes; `parts` equal sections must stay equal (groups)."""
+
+    @abstractmethod
+    def carry(self, parameter: str, axis: int, channels: Axis, *, size: int) -> None:
+        """The parameter has one slice per channel and follows them."""
+
+    @abstractmethod
+    def consume(self, parameter: str, axis: int, channels: Axis, *, size: int, rows: int, parts: int = 1) -> None:
+        """The parameter's axis is summed over with the channels, for each row (its axis `rows`).
+
+        With `parts` > 1 the channels fall into that many equal sections, and section p is read by section p of the
+        rows alone (grouped convolution); the parameter's axis then is one section long.
+        """
+
+    @abstractmethod
+    def tie(self, a: Axis, b: Axis, *, size: int) -> Axis:
+        """Slice i of one operand meets slice i of the other: they must stay equal."""
+
+    @abstractmethod
+    def mix(self, channels: Axis, why: str) -> None:
+        """The op lets the slices act on each other: the axis cannot change. `why` completes "because it …"."""
+
+    @abstractmethod
+    def uniform(self, channels: Axis, why: str) -> None:
+        """All slices must have the same number of copies, as a mean over them needs."""
+
+    @abstractmethod
+    def equal_parts(self, channels: Axis, *, size: int, parts: int) -> None:
+        """Sections of equal size must stay equal in size."""
+
+    @abstractmethod
+    def whole_parts(self, channels: Axis, *, size: int, parts: int) -> int:
+        """Sections are copied only as wholes (group norm); returns how many there are in the student."""
+
+    @abstractmethod
+    def section(self, channels: Axis, *, size: int, start: int, stop: int) -> tuple[Axis, int, int]:
+        """Slices start … stop, and the borders of the same section in the student."""
+
+    @abstractmethod
+    def concat(self, pieces: Sequence[tuple[Axis, int]]) -> Axis:
+        """Axes laid end to end; each with the teacher's size."""
+
+    @abstractmethod
+    def pad(self, channels: Axis, *, size: int, before: int, after: int, attribute: str) -> tuple[Axis, int, int]:
+        """Constant slices added at both ends; returns the axis and the student's amounts."""
+
+    @abstractmethod
+    def merge(self, factors: Sequence[tuple[Axis, int | None]]) -> Axis:
+        """One axis out of several, outermost first; a size of None is the batch."""
+
+    @abstractmethod
+    def split(self, channels: Axis, sizes: Sequence[int | None], *, site: str) -> tuple[Axis, ...]:
+        """Several axes out of one, outermost first; a size of None is the batch. `site` tells splits of an op apart."""
+
+    @abstractmethod
+    def width(self, channels: Axis, size: int) -> int:
+        """How many slices the axis has in the student."""
+
+    @abstractmethod
+    def set(self, **attributes: Any) -> None:
+        """The student's attributes of this op, where they differ from the teacher's."""

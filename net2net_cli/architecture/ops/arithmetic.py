@@ -1,0 +1,246 @@
+"""Arithmetic of two tensors, or of a tensor and a number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from net2net_cli.architecture.flow import Axes, Channels, Flow
+from net2net_cli.architecture.ops.base import Call, Input, Op, TensorSlot, op
+from net2net_cli.architecture.shapes import Batch, Dim, Shape
+
+
+def broadcast(*shapes: Shape) -> Shape:
+    """The common shape, by PyTorch's rule: aligned at the last axis, where 1 stretches.
+
+    Raises:
+        ValueError: two sizes differ and neither is 1.
+
+    """
+    rank = max(map(len, shapes))
+    padded = [(1,) * (rank - len(s)) + s for s in shapes]
+    return tuple(_common(sizes) for sizes in zip(*padded, strict=True))
+
+
+def _common(sizes: tuple[Dim, ...]) -> Dim:
+    wide = {s for s in sizes if s != 1}
+    if len(wide) > 1:
+        raise ValueError(f"sizes {' and '.join(map(str, sizes))} do not go together")
+    return wide.pop() if wide else 1
+
+
+def tie_broadcast(f: Flow, inputs: tuple[Channels, ...]) -> Axes:
+    """Axes of an elementwise result: equal sizes are tied; an axis of size 1 that is stretched keeps its one slice."""
+    shape = broadcast(*(x.shape for x in inputs))
+    axes = []
+    for i, size in enumerate(shape):
+        meeting = []
+        for x in inputs:
+            place = i - (len(shape) - len(x.shape))
+            if place < 0:
+                continue
+            if x.shape[place] == size:
+                meeting.append(x.axes[place])
+            else:
+                f.mix(x.axes[place], "stretches its one slice over the other operand")
+        axis = meeting[0]
+        for other in meeting[1:]:
+            axis = axis if isinstance(size, Batch) else f.tie(axis, other, size=size)
+        axes.append(axis)
+    return tuple(axes)
+
+
+@dataclass(frozen=True)
+class Binary(Op):
+    """Acts on elements at the same place: ties the axes of its operands, or carries those of the one tensor.
+
+    Attributes:
+        scalar: the second operand, where it is a number and not a tensor.
+
+    """
+
+    arity: ClassVar[int | None] = None
+
+    scalar: float | int | None = None
+
+    @classmethod
+    def from_call(cls, arguments: Mapping[str, Any], shapes: tuple[Shape, ...]) -> Self:
+        if arguments.get("rounding_mode") is not None or arguments.get("alpha", 1) != 1:
+            raise ValueError("`rounding_mode` and `alpha` are not supported; write the multiplication out")
+        return cls(scalar=arguments.get("other")) if len(shapes) == 1 else cls()
+
+    def shape(self, *inputs: Shape) -> Shape:
+        if len(inputs) != (2 if self.scalar is None else 1):
+            raise ValueError(f"it has {len(inputs)} inputs; two are needed, or one and a number")
+        return broadcast(*inputs)
+
+    def flow(self, f: Flow, *inputs: Channels) -> Axes:
+        return tie_broadcast(f, inputs)
+
+    def call(self, shapes: tuple[Shape, ...]) -> Call:
+        second = Input(1) if len(shapes) == 2 else self.scalar
+        return Call(f"operator.{self.operator}", (Input(0), second))
+
+    operator: ClassVar[str]
+
+
+def _forms(name: str, *more: str) -> dict[str, str]:
+    functions = {
+        f"torch.{name}": "input other *",
+        f"Tensor.{name}": "input other *",
+        f"Tensor.{name}_": "input other *",
+    }
+    return functions | dict.fromkeys(more, "input other")
+
+
+@op("add")
+class Add(Binary):
+    """x + y."""
+
+    operator = "add"
+    functions: ClassVar = _forms("add", "operator.add", "operator.iadd")
+
+
+@op("sub")
+class Sub(Binary):
+    """x − y."""
+
+    operator = "sub"
+    functions: ClassVar = _forms("sub", "operator.sub", "operator.isub", "torch.subtract")
+
+
+@op("mul")
+class Mul(Binary):
+    """x · y."""
+
+    operator = "mul"
+    functions: ClassVar = _forms("mul", "operator.mul", "operator.imul", "torch.multiply")
+
+
+@op("div")
+class Div(Binary):
+    """x / y."""
+
+    operator = "truediv"
+    functions: ClassVar = _forms("div", "operator.truediv", "operator.itruediv", "torch.true_divide")
+
+
+@op("pow")
+class Pow(Binary):
+    """xʸ."""
+
+    operator = "pow"
+    functions: ClassVar = {
+        "operator.pow": "input other",
+        "torch.pow": "input other",
+        "Tensor.pow": "input other",
+    }
+
+
+@op("rsub")
+class ReverseSub(Binary):
+    """number − x."""
+
+    functions: ClassVar = {"torch.rsub": "input other *"}
+
+    def call(self, shapes: tuple[Shape, ...]) -> Call:  # noqa: ARG002
+        return Call("operator.sub", (self.scalar, Input(0)))
+
+
+@op("rdiv")
+class ReverseDiv(Binary):
+    """number / x."""
+
+    def call(self, shapes: tuple[Shape, ...]) -> Call:  # noqa: ARG002
+        return Call("operator.truediv", (self.scalar, Input(0)))
+
+
+@op("rpow")
+class ReversePow(Binary):
+    """number to the power of x."""
+
+    def call(self, shapes: tuple[Shape, ...]) -> Call:  # noqa: ARG002
+        return Call("operator.pow", (self.scalar, Input(0)))
+
+
+@op("maximum")
+class Maximum(Binary):
+    """The larger of two, element by element."""
+
+    functions: ClassVar = {"torch.maximum": "input other", "Tensor.maximum": "input other"}
+
+    def call(self, shapes: tuple[Shape, ...]) -> Call:  # noqa: ARG002
+        return Call("torch.maximum", (Input(0), Input(1)))
+
+
+@op("minimum")
+class Minimum(Binary):
+    """The smaller of two, element by element."""
+
+    functions: ClassVar = {"torch.minimum": "input other", "Tensor.minimum": "input other"}
+
+    def call(self, shapes: tuple[Shape, ...]) -> Call:  # noqa: ARG002
+        return Call("torch.minimum", (Input(0), Input(1)))
+
+
+@op("matmul")
+class Matmul(Op):
+    """Matrix product of two activations over the inner axis; axes before the last two are tied.
+
+    No weight stands between the operands that could share out the copies of the inner axis, so it keeps its slices.
+    """
+
+    functions: ClassVar = {
+        "torch.matmul": "input other",
+        "operator.matmul": "input other",
+        "Tensor.matmul": "input other",
+        "torch.bmm": "input other",
+        "Tensor.bmm": "input other",
+    }
+    arity = 2
+
+    def shape(self, *inputs: Shape) -> Shape:
+        a, b = inputs
+        if min(len(a), len(b)) < 2:
+            raise ValueError("products of vectors are not supported")
+        if a[-1] != b[-2]:
+            raise ValueError(f"inner sizes {a[-1]} and {b[-2]} differ")
+        return (*broadcast(a[:-2], b[:-2]), a[-2], b[-1])
+
+    def flow(self, f: Flow, *inputs: Channels) -> Axes:
+        a, b = inputs
+        for axis in (a.axes[-1], b.axes[-2]):
+            f.mix(axis, "multiplies two activations over it, and no weight can share out the copies")
+        outer = (Channels(a.shape[:-2], a.axes[:-2]), Channels(b.shape[:-2], b.axes[:-2]))
+        return (*tie_broadcast(f, outer), a.axes[-2], b.axes[-1])
+
+    def call(self, shapes: tuple[Shape, ...]) -> Call:  # noqa: ARG002
+        return Call("torch.matmul", (Input(0), Input(1)))
+
+
+@op("Parameter")
+class Parameter(Op):
+    """A tensor of the user's own module: its layer's name is the tensor's. It has no batch axis.
+
+    Attributes:
+        size: the tensor's shape.
+        trainable: false for buffers.
+
+    """
+
+    arity = 0
+
+    size: tuple[int, ...]
+    trainable: bool = True
+
+    def tensors(self) -> dict[str, TensorSlot]:
+        return {"": TensorSlot(self.size, "parameter" if self.trainable else "buffer", default=0.0)}
+
+    def shape(self, *inputs: Shape) -> Shape:  # noqa: ARG002
+        return self.size
+
+    def flow(self, f: Flow, *inputs: Channels) -> Axes:  # noqa: ARG002
+        axes = tuple(f.create("", i, n) if n > 1 else None for i, n in enumerate(self.size))
+        f.set(size=tuple(f.width(a, n) for a, n in zip(axes, self.size, strict=True)))
+        return axes

@@ -1,0 +1,157 @@
+"""What every op tells about itself. Adding an op adds one entry in one file of this folder.
+
+An op is a frozen dataclass; its fields are the attributes that the spec writes. It also knows, without torch, the
+shapes of its tensors and of its output, how channels pass through it, from which PyTorch modules and functions it is
+read, and by which PyTorch call it is run. Dotted names are resolved only in `net2net_cli.runtime`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
+
+from net2net_cli.architecture.flow import Axes, Channels, Flow
+from net2net_cli.architecture.shapes import Shape
+
+REGISTRY: dict[str, type[Op]] = {}
+"""All ops by the name that the spec gives them."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSlot:
+    """A tensor that an op owns.
+
+    Attributes:
+        shape: of the teacher's tensor.
+        kind: `parameter` (trained) or `buffer` (kept).
+        integer: it counts and is never scaled (`num_batches_tracked`).
+        default: what PyTorch fills a fresh one with; a number, or `kaiming` for its usual uniform draw.
+
+    """
+
+    shape: tuple[int, ...]
+    kind: str = "parameter"
+    integer: bool = False
+    default: float | str = "kaiming"
+
+
+@dataclass(frozen=True, slots=True)
+class SizeOf:
+    """The size of an axis of another value, known only when the network runs: `{"size_of": "x", "axis": 2}`."""
+
+    value: str
+    axis: int
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """In the arguments of a `Call`: the op's i-th input tensor."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A PyTorch call, as data: a dotted name and arguments, in which `Input`, `SizeOf` and other calls may stand."""
+
+    target: str
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Op:
+    """Base class of all ops; subclasses are decorated with `op`."""
+
+    name: ClassVar[str]
+    module: ClassVar[str | None] = None
+    """Dotted name of the PyTorch module that runs this op, or None where `call` does."""
+    reads_modules: ClassVar[tuple[str, ...]] = ()
+    """Dotted names of module classes that are read as this op by `from_module` (exactly these classes)."""
+    functions: ClassVar[Mapping[str, str]] = {}
+    """Functions that are read as this op by `from_call`: dotted name (`Tensor.add` for methods) -> parameter names,
+    tensors included, separated by spaces; a trailing `*` gathers the rest of the positional arguments."""
+    arity: ClassVar[int | None] = 1
+    """How many input tensors; None for any number from one up."""
+
+    @classmethod
+    def from_module(cls, module: Any) -> Self:
+        """The op that a PyTorch module performs, read off its attributes."""
+        return cls(**{f.name: cls.read_attribute(module, f.name) for f in dataclasses.fields(cls)})  # type: ignore[arg-type]
+
+    @classmethod
+    def read_attribute(cls, module: Any, attribute: str) -> Any:
+        """One attribute as the spec writes it."""
+        value = getattr(module, attribute)
+        return tuple(value) if isinstance(value, list) else value
+
+    @classmethod
+    def from_call(cls, arguments: Mapping[str, Any], shapes: tuple[Shape, ...]) -> Self:
+        """The op that a function call performs.
+
+        Args:
+            arguments: the call's non-tensor arguments by the names in `functions`; missing ones were not given.
+            shapes: of its input tensors.
+
+        Raises:
+            ValueError: the call means something that this op cannot say; the text completes "because …".
+
+        """
+        names = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items() if k in names})
+
+    def tensors(self) -> dict[str, TensorSlot]:
+        """The tensors it owns, by the last part of their name."""
+        return {}
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """The output's shape.
+
+        Raises:
+            ValueError: the inputs do not fit; the text says what was found and what was needed.
+
+        """
+        raise NotImplementedError(self.name)
+
+    def flow(self, f: Flow, *inputs: Channels) -> Axes:
+        """How channels pass; returns the axes of the output."""
+        raise NotImplementedError(self.name)
+
+    def module_arguments(self) -> dict[str, Any]:
+        """Keyword arguments that build `module`."""
+        return attributes(self)
+
+    def call(self, shapes: tuple[Shape, ...]) -> Call:
+        """The PyTorch call that runs the op, where it is no module."""
+        raise NotImplementedError(self.name)
+
+    def references(self) -> tuple[str, ...]:
+        """Values beside the inputs whose sizes the op reads."""
+        return ()
+
+
+def attributes(op: Op) -> dict[str, Any]:
+    """Its attributes by name, shallow."""
+    return {f.name: getattr(op, f.name) for f in dataclasses.fields(op)}  # type: ignore[arg-type]
+
+
+OpClass = TypeVar("OpClass", bound=type[Op])
+
+
+@dataclass_transform(frozen_default=True)
+def op(name: str, *, module: str | None = None) -> Callable[[OpClass], OpClass]:
+    """Register a class as the op of that name and make it a frozen dataclass."""
+
+    def register(cls: OpClass) -> OpClass:
+        made: OpClass = dataclass(frozen=True)(cls)
+        made.name = name
+        if module is not None:
+            made.module = module
+            if "reads_modules" not in cls.__dict__:
+                made.reads_modules = (module,)
+        assert name not in REGISTRY, name
+        REGISTRY[name] = made
+        return made
+
+    return register

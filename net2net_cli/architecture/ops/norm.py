@@ -1,0 +1,216 @@
+"""Normalisations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from net2net_cli.architecture.flow import Axes, Channels, Flow
+from net2net_cli.architecture.ops.base import Op, TensorSlot, op
+from net2net_cli.architecture.ops.conv import expect_channels
+from net2net_cli.architecture.shapes import Shape
+
+
+@dataclass(frozen=True)
+class PerChannelNorm(Op):
+    """Normalises every channel by itself: carries all axes; each tensor has one entry per channel."""
+
+    ranks: ClassVar[tuple[int, ...]]
+
+    num_features: int
+    eps: float
+    momentum: float | None
+    affine: bool
+    track_running_stats: bool
+
+    def tensors(self) -> dict[str, TensorSlot]:
+        n = (self.num_features,)
+        slots = {"weight": TensorSlot(n, default=1.0), "bias": TensorSlot(n, default=0.0)} if self.affine else {}
+        if self.track_running_stats:
+            slots |= {
+                "running_mean": TensorSlot(n, "buffer", default=0.0),
+                "running_var": TensorSlot(n, "buffer", default=1.0),
+                "num_batches_tracked": TensorSlot((), "buffer", integer=True, default=0),
+            }
+        return slots
+
+    def shape(self, *inputs: Shape) -> Shape:
+        (x,) = inputs
+        if len(x) not in self.ranks:
+            raise ValueError(f"its input has {len(x)} axes; {' or '.join(map(str, self.ranks))} are needed")
+        expect_channels(x[1], self.num_features)
+        return x
+
+    def flow(self, f: Flow, *inputs: Channels) -> Axes:
+        axes = inputs[0].axes
+        for name, slot in self.tensors().items():
+            if slot.shape:
+                f.carry(name, 0, axes[1], size=self.num_features)
+        for axis in axes[2:]:
+            f.mix(axis, "takes statistics over it")
+        f.set(num_features=f.width(axes[1], self.num_features))
+        return axes
+
+
+@op("BatchNorm1d", module="torch.nn.BatchNorm1d")
+class BatchNorm1d(PerChannelNorm):
+    """Batch normalisation (Ioffe & Szegedy 2015, arXiv:1502.03167)."""
+
+    ranks = (2, 3)
+
+
+@op("BatchNorm2d", module="torch.nn.BatchNorm2d")
+class BatchNorm2d(PerChannelNorm):
+    """Batch normalisation of images."""
+
+    ranks = (4,)
+
+
+@op("BatchNorm3d", module="torch.nn.BatchNorm3d")
+class BatchNorm3d(PerChannelNorm):
+    """Batch normalisation of videos."""
+
+    ranks = (5,)
+
+
+@op("SyncBatchNorm", module="torch.nn.SyncBatchNorm")
+class SyncBatchNorm(PerChannelNorm):
+    """Batch normalisation over all processes."""
+
+    ranks = (2, 3, 4, 5)
+
+
+@op("InstanceNorm1d", module="torch.nn.InstanceNorm1d")
+class InstanceNorm1d(PerChannelNorm):
+    """Every channel of every sample normalised by itself."""
+
+    ranks = (3,)
+
+
+@op("InstanceNorm2d", module="torch.nn.InstanceNorm2d")
+class InstanceNorm2d(PerChannelNorm):
+    """Instance normalisation of images."""
+
+    ranks = (4,)
+
+
+@op("InstanceNorm3d", module="torch.nn.InstanceNorm3d")
+class InstanceNorm3d(PerChannelNorm):
+    """Instance normalisation of videos."""
+
+    ranks = (5,)
+
+
+@op("FrozenBatchNorm2d", module="net2net_cli.runtime.modules.FrozenBatchNorm2d")
+class FrozenBatchNorm2d(Op):
+    """Batch normalisation whose four tensors are buffers that never change, as torchvision.ops defines it."""
+
+    reads_modules = ("torchvision.ops.misc.FrozenBatchNorm2d",)
+
+    num_features: int
+    eps: float
+
+    @classmethod
+    def read_attribute(cls, module: Any, attribute: str) -> Any:
+        return len(module.weight) if attribute == "num_features" else super().read_attribute(module, attribute)
+
+    def tensors(self) -> dict[str, TensorSlot]:
+        defaults = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
+        return {name: TensorSlot((self.num_features,), "buffer", default=value) for name, value in defaults.items()}
+
+    def shape(self, *inputs: Shape) -> Shape:
+        expect_channels(inputs[0][1], self.num_features)
+        return inputs[0]
+
+    def flow(self, f: Flow, *inputs: Channels) -> Axes:
+        axes = inputs[0].axes
+        for name in self.tensors():
+            f.carry(name, 0, axes[1], size=self.num_features)
+        f.set(num_features=f.width(axes[1], self.num_features))
+        return axes
+
+
+@op("GroupNorm", module="torch.nn.GroupNorm")
+class GroupNorm(Op):
+    """Normalises groups of channels (Wu & He 2018, arXiv:1803.08494).
+
+    Whole groups are copied: each copy sees its teacher group's own mean and variance.
+    """
+
+    num_groups: int
+    num_channels: int
+    eps: float
+    affine: bool
+
+    def tensors(self) -> dict[str, TensorSlot]:
+        n = (self.num_channels,)
+        return {"weight": TensorSlot(n, default=1.0), "bias": TensorSlot(n, default=0.0)} if self.affine else {}
+
+    def shape(self, *inputs: Shape) -> Shape:
+        expect_channels(inputs[0][1], self.num_channels)
+        return inputs[0]
+
+    def flow(self, f: Flow, *inputs: Channels) -> Axes:
+        axes = inputs[0].axes
+        groups = f.whole_parts(axes[1], size=self.num_channels, parts=self.num_groups)
+        for name in self.tensors():
+            f.carry(name, 0, axes[1], size=self.num_channels)
+        for axis in axes[2:]:
+            f.mix(axis, "takes statistics over it")
+        f.set(num_groups=groups, num_channels=f.width(axes[1], self.num_channels))
+        return axes
+
+
+@op("LayerNorm", module="torch.nn.LayerNorm")
+class LayerNorm(Op):
+    """Normalises over the last axes (Ba et al. 2016, arXiv:1607.06450): exact where every slice has equally many copies."""
+
+    normalized_shape: tuple[int, ...]
+    eps: float
+    elementwise_affine: bool
+    bias: bool
+
+    @classmethod
+    def read_attribute(cls, module: Any, attribute: str) -> Any:
+        return module.bias is not None if attribute == "bias" else super().read_attribute(module, attribute)
+
+    def tensors(self) -> dict[str, TensorSlot]:
+        if not self.elementwise_affine:
+            return {}
+        slots = {"weight": TensorSlot(self.normalized_shape, default=1.0)}
+        return slots | ({"bias": TensorSlot(self.normalized_shape, default=0.0)} if self.bias else {})
+
+    def shape(self, *inputs: Shape) -> Shape:
+        (x,) = inputs
+        if x[len(x) - len(self.normalized_shape) :] != self.normalized_shape:
+            raise ValueError(f"the last axes of its input are {x}; {self.normalized_shape} are needed")
+        return x
+
+    def flow(self, f: Flow, *inputs: Channels) -> Axes:
+        axes = inputs[0].axes
+        last = axes[len(axes) - len(self.normalized_shape) :]
+        for i, (axis, size) in enumerate(zip(last, self.normalized_shape, strict=True)):
+            f.uniform(axis, "takes the mean over it")
+            for name in self.tensors():
+                f.carry(name, i, axis, size=size)
+        f.set(normalized_shape=tuple(f.width(a, n) for a, n in zip(last, self.normalized_shape, strict=True)))
+        return axes
+
+
+@op("LocalResponseNorm", module="torch.nn.LocalResponseNorm")
+class LocalResponseNorm(Op):
+    """Divides by a sum over neighbouring channels (Krizhevsky et al. 2012): copies would change the neighbourhood."""
+
+    functions: ClassVar = {"torch.nn.functional.local_response_norm": "input size alpha beta k"}
+
+    size: int
+    alpha: float = 1e-4
+    beta: float = 0.75
+    k: float = 1.0
+
+    def shape(self, *inputs: Shape) -> Shape:
+        return inputs[0]
+
+    def flow(self, f: Flow, *inputs: Channels) -> Axes:
+        f.mix(inputs[0].axes[1], "sums over neighbouring channels")
+        return inputs[0].axes

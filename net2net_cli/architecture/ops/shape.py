@@ -1,0 +1,150 @@
+"""`rearrange`: view, reshape, flatten, permute, transpose, squeeze, unsqueeze, pixel shuffle, channel shuffle."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from net2net_cli.architecture.flow import Axes, Axis, Channels, Flow
+from net2net_cli.architecture.ops.base import Call, Input, Op, op
+from net2net_cli.architecture.shapes import Batch, Dim, Shape, divide, product
+
+Side = tuple[tuple[str, ...], ...]
+"""One side of a pattern: for each axis its factors, outermost first; `1` is a factor-less axis."""
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
+
+def parse_side(text: str) -> Side:
+    """`"n (c h) 1"` -> `(("n",), ("c", "h"), ())`.
+
+    Raises:
+        ValueError: the text is no einops pattern of plain names.
+
+    """
+    axes: list[tuple[str, ...]] = []
+    for token in re.findall(r"\([^()]*\)|[^\s()]+", text):
+        names = tuple(name for name in token.strip("()").split() if name != "1")
+        if any(not _NAME.fullmatch(name) for name in names):
+            raise ValueError(f"`{token}` is no axis of a pattern")
+        axes.append(names)
+    return tuple(axes)
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Both sides of an einops pattern, checked."""
+
+    text: str
+    left: Side = field(init=False)
+    right: Side = field(init=False)
+
+    def __post_init__(self) -> None:
+        parts = self.text.split("->")
+        if len(parts) != 2:
+            raise ValueError(f"`{self.text}` is no pattern: one `->` is needed")
+        left, right = (parse_side(part) for part in parts)
+        for side in (left, right):
+            names = [n for axis in side for n in axis]
+            if len(names) != len(set(names)):
+                raise ValueError(f"`{self.text}` names an axis twice on one side")
+        if {n for axis in left for n in axis} != {n for axis in right for n in axis}:
+            raise ValueError(f"`{self.text}` names different axes on its two sides")
+        object.__setattr__(self, "left", left)
+        object.__setattr__(self, "right", right)
+
+    def sizes(self, shape: Shape, known: Mapping[str, int]) -> dict[str, Dim]:
+        """The size of every named axis.
+
+        Raises:
+            ValueError: the shape does not fit the pattern.
+
+        """
+        if len(shape) != len(self.left):
+            raise ValueError(f"its pattern has {len(self.left)} axes; its input has {len(shape)}")
+        found: dict[str, Dim] = dict(known)
+        for axis, size in zip(self.left, shape, strict=True):
+            free = [name for name in axis if name not in found]
+            if len(free) > 1:
+                raise ValueError(f"the sizes of {', '.join(free)} are not given")
+            rest = divide(size, product(found[name] for name in axis if name in found))
+            if free:
+                found[free[0]] = rest
+            elif rest != 1:
+                raise ValueError(f"axis ({' '.join(axis)}) does not have size {size}")
+        return found
+
+
+@op("rearrange")
+class Rearrange(Op):
+    """Moves data without changing it, as an einops pattern says: labels and positions are moved by the same rule.
+
+    Attributes:
+        pattern: for example `n c h w -> n (c h w)`.
+        axes: sizes of the factors that the input's shape does not tell, the batch excepted.
+
+    """
+
+    pattern: str
+    axes: Mapping[str, int] = field(default_factory=dict)
+
+    def __hash__(self) -> int:
+        return hash((self.pattern, tuple(sorted(self.axes.items()))))
+
+    @cached_property
+    def parsed(self) -> Pattern:
+        """The pattern, parsed once."""
+        return Pattern(self.pattern)
+
+    def shape(self, *inputs: Shape) -> Shape:
+        sizes = self.parsed.sizes(inputs[0], self.axes)
+        return tuple(product(sizes[name] for name in axis) for axis in self.parsed.right)
+
+    def flow(self, f: Flow, *inputs: Channels) -> Axes:
+        (x,) = inputs
+        sizes = self.parsed.sizes(x.shape, self.axes)
+        plain = {name: None if isinstance(size, Batch) else size for name, size in sizes.items()}
+        factors: dict[str, Axis] = {}
+        for i, (names, axis) in enumerate(zip(self.parsed.left, x.axes, strict=True)):
+            pieces = f.split(axis, [plain[n] for n in names], site=f"axis {i}") if len(names) > 1 else (axis,)
+            factors |= dict(zip(names, pieces, strict=False))
+        f.set(axes={name: f.width(factors[name], size) for name, size in self.axes.items()})
+        return tuple(self._merged(f, names, factors, plain) for names in self.parsed.right)
+
+    @staticmethod
+    def _merged(f: Flow, names: tuple[str, ...], factors: Mapping[str, Axis], sizes: Mapping[str, int | None]) -> Axis:
+        if not names:
+            return None
+        return factors[names[0]] if len(names) == 1 else f.merge([(factors[n], sizes[n]) for n in names])
+
+    def call(self, shapes: tuple[Shape, ...]) -> Call:
+        """Unflatten, squeeze, permute, unsqueeze, flatten: no size is written that the input tells."""
+        value: Any = Input(0)
+        left, right = self.parsed.left, self.parsed.right
+        names: list[str | None] = []
+        for axis in left:
+            place = len(names)
+            if len(axis) > 1:
+                free = [n for n in axis if n not in self.axes]
+                sizes = [-1 if n in free else self.axes[n] for n in axis]
+                value = Call("torch.unflatten", (value, place, sizes))
+            if axis:
+                names.extend(axis)
+            else:
+                value = Call("torch.squeeze", (value, place))
+        order = [name for axis in right for name in axis]
+        if order != names:
+            value = Call("torch.permute", (value, [names.index(name) for name in order]))
+        return self._flattened(value, right)
+
+    @staticmethod
+    def _flattened(value: Any, right: Side) -> Call:
+        for place, axis in enumerate(right):
+            if len(axis) > 1:
+                value = Call("torch.flatten", (value, place, place + len(axis) - 1))
+            elif not axis:
+                value = Call("torch.unsqueeze", (value, place))
+        return value if isinstance(value, Call) else Call("torch.Tensor.view_as", (value, value))

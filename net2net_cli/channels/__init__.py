@@ -1,0 +1,1 @@
+"""How channels flow through a network: labels, counts, positions. No torch."""

@@ -1,0 +1,1 @@
+"""Deciding what to grow, as plans, and applying plans to tensors. No torch."""
