@@ -112,7 +112,7 @@ def decode_header(path: Path, text: bytes, data_bytes: int) -> Header:
         CheckpointError: the header breaks the format; the message names the tensor.
     """
     entries = _parse_json(path, text)
-    metadata = _check_metadata(path, entries.pop(METADATA, {}))
+    metadata = _check_metadata(path, entries.pop(METADATA, None))
     tensors: dict[str, TensorInfo] = {}
     spans: dict[str, tuple[int, int]] = {}
     for name, entry in entries.items():
@@ -153,6 +153,8 @@ def _parse_json(path: Path, text: bytes) -> dict[str, object]:
 
 
 def _check_metadata(path: Path, metadata: object) -> dict[str, str]:
+    if metadata is None:
+        return {}
     if not isinstance(metadata, dict):
         fail(path, f"`{METADATA}` is {metadata!r:.60}, an object is needed")
     for key, value in metadata.items():
@@ -164,9 +166,9 @@ def _check_metadata(path: Path, metadata: object) -> dict[str, str]:
 def _check_entry(path: Path, name: str, entry: object) -> tuple[TensorInfo, tuple[int, int]]:
     """Info and (start, end) of one tensor, which must agree with each other."""
     needed = {"dtype", "shape", "data_offsets"}
-    if not isinstance(entry, dict) or entry.keys() != needed:
+    if not isinstance(entry, dict) or not needed <= entry.keys():
         found = sorted(entry) if isinstance(entry, dict) else f"{entry!r:.60}"
-        fail(path, f"tensor `{name}` has {found}, exactly {sorted(needed)} are needed")
+        fail(path, f"tensor `{name}` has {found}, {sorted(needed)} are needed")
     dtype, shape, span = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in NUMPY_DTYPES:
         known = ", ".join(reversed(NUMPY_DTYPES))

@@ -5,6 +5,7 @@ torch is imported only when a PyTorch file is read.
 
 from __future__ import annotations
 
+import errno
 import pickle
 import re
 import warnings
@@ -17,7 +18,7 @@ import numpy as np
 
 from net2net_cli.checkpoint.file_kinds import HEAD_BYTES, looks_like_safetensors, recognise
 from net2net_cli.checkpoint.os_errors import explain_os_error
-from net2net_cli.checkpoint.safetensors_file import open_checkpoint, open_regular_file
+from net2net_cli.checkpoint.safetensors_file import TensorInfo, open_checkpoint, open_regular_file
 from net2net_cli.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -118,11 +119,11 @@ def _unpickle(path: Path, *, mapped: bool) -> object:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise _refused_pickle(path, str(error)) from error
-    except OSError as error:
-        raise explain_os_error(error, path, "read") from error
     except MemoryError:
         raise
-    except Exception as error:  # a damaged pickle makes torch fail in every way there is
+    except Exception as error:  # a damaged pickle makes torch fail in every way there is, with `OSError` too
+        if isinstance(error, OSError) and error.errno in (errno.EIO, errno.ENOMEM):
+            raise explain_os_error(error, path, "read") from error
         raise _damaged(path, error) from error
 
 
@@ -252,9 +253,11 @@ def _to_numpy(path: Path, name: str, tensor: torch.Tensor) -> np.ndarray:
             array = plain.numpy()
         else:
             array = plain.view(torch.int16 if dtype.itemsize == 2 else torch.uint8).numpy().view(dtype)
-    except (TypeError, RuntimeError) as error:
+        TensorInfo.of(array)
+    except (TypeError, RuntimeError, KeyError) as error:
         raise CheckpointError(
-            f"tensor `{name}` of `{path}` has the dtype {plain.dtype}, which numpy has not", "convert it first"
+            f"tensor `{name}` of `{path}` has the dtype {plain.dtype}, which safetensors cannot store",
+            "convert it first",
         ) from error
     array.flags.writeable = False
     return array
