@@ -134,7 +134,7 @@ def _refused_pickle(path: Path, reason: str) -> CheckpointError:
             _SAVE_HINT,
         )
     return CheckpointError(
-        f"`{path}` cannot be read without running code from it, so nothing of it was executed", _SAVE_HINT
+        f"`{path}` is a pickle with more in it than torch reads safely; nothing of it was executed", _SAVE_HINT
     )
 
 

@@ -15,7 +15,7 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
-from safetensors.numpy import save_file
+from safetensors.numpy import save, save_file
 
 from net2net_cli.checkpoint.safetensors_file import TensorInfo, open_checkpoint
 from net2net_cli.errors import CheckpointError, MachineError, UsageError
@@ -212,6 +212,47 @@ STRICTER_THAN_THE_LIBRARY = {"too many dimensions"}  # numpy 1 has no more
 def test_the_library_refuses_what_we_refuse(case: str) -> None:
     with pytest.raises(safetensors.SafetensorError):
         safetensors.deserialize(MALFORMED[case][0])  # type: ignore[no-untyped-call]
+
+
+def damaged(content: bytes, random: np.random.Generator) -> bytes:
+    """The file with one byte of its header replaced by one that matters to JSON, or with one inserted."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    place, char = int(random.integers(8, end)), random.choice(list(b'0123456789"{}[],:-.eFIU \\\xff'))
+    if random.random() < 0.5:
+        return content[:place] + bytes([char]) + content[place + 1 :]
+    return (end - 7).to_bytes(8, "little") + content[8:place] + bytes([char]) + content[place:]
+
+
+def test_of_randomly_damaged_files_those_are_refused_that_the_library_refuses(tmp_path: Path) -> None:
+    arrays: dict[str, np.ndarray] = {
+        "a": np.ones((2, 3), np.float32),
+        "b": np.zeros(5, np.int8),
+        "c": np.array(1, np.float16),
+    }
+    content, random = save(arrays, {"k": "v", "é": "x"}), np.random.default_rng(0)
+    outcomes = set()
+    for _ in range(500):
+        broken = damaged(content, random)
+        outcome = is_readable(write(tmp_path, broken))
+        assert outcome == is_readable_by_the_library(broken), broken
+        outcomes.add(outcome)
+    assert outcomes == {True, False}
+
+
+def is_readable(path: Path) -> bool:
+    try:
+        with open_checkpoint(path) as checkpoint:
+            return all(checkpoint.read(name).shape == info.shape for name, info in checkpoint.tensors.items())
+    except CheckpointError:
+        return False
+
+
+def is_readable_by_the_library(content: bytes) -> bool:
+    try:
+        safetensors.deserialize(content)  # type: ignore[no-untyped-call]
+    except safetensors.SafetensorError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize(

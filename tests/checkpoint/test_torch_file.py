@@ -147,7 +147,7 @@ def test_a_pickle_that_wants_to_run_code_is_refused_and_not_run(tmp_path: Path, 
         path.write_bytes(pickle.dumps(content, protocol=int(how[-1])))
     else:
         save(tmp_path, content, name, _use_new_zipfile_serialization=how == "zip")
-    with pytest.raises(CheckpointError, match=r"run(ning)? code") as caught:
+    with pytest.raises(CheckpointError, match="nothing of it was executed") as caught:
         load_state_dict(path)
     assert "state_dict()" in (caught.value.hint or "")
     assert not (tmp_path / "sentinel").exists()
@@ -195,7 +195,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, zipped: bool, kept: float) 
     path = save(tmp_path, {"w": torch.zeros(3000)}, _use_new_zipfile_serialization=zipped)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * kept)])
-    with pytest.raises(CheckpointError, match=r"cut short|cannot be read"):
+    with pytest.raises(CheckpointError, match=r"cut short|more in it"):
         load_state_dict(path)
 
 
