@@ -61,6 +61,7 @@ class Binary(Op):
     """
 
     arity: ClassVar[int | None] = None
+    tensors_taken: ClassVar[tuple[int, ...]] = (1, 2)
 
     scalar: float | int | None = None
 
@@ -73,6 +74,8 @@ class Binary(Op):
     def shape(self, *inputs: Shape) -> Shape:
         if len(inputs) != (2 if self.scalar is None else 1):
             raise ValueError(f"it has {len(inputs)} inputs; two are needed, or one and a number")
+        if len(inputs) not in self.tensors_taken:
+            raise ValueError("it takes two tensors" if 2 in self.tensors_taken else "it takes a number and a tensor")
         return broadcast(*inputs)
 
     def flow(self, f: Flow, *inputs: Channels) -> Axes:
@@ -142,6 +145,8 @@ class Pow(Binary):
 class ReverseSub(Binary):
     """number − x."""
 
+    tensors_taken = (1,)
+
     functions: ClassVar = {"torch.rsub": "input other *"}
 
     def call(self, shapes: tuple[Shape, ...]) -> Call:  # noqa: ARG002
@@ -152,6 +157,8 @@ class ReverseSub(Binary):
 class ReverseDiv(Binary):
     """number / x."""
 
+    tensors_taken = (1,)
+
     def call(self, shapes: tuple[Shape, ...]) -> Call:  # noqa: ARG002
         return Call("operator.truediv", (self.scalar, Input(0)))
 
@@ -160,6 +167,8 @@ class ReverseDiv(Binary):
 class ReversePow(Binary):
     """number to the power of x."""
 
+    tensors_taken = (1,)
+
     def call(self, shapes: tuple[Shape, ...]) -> Call:  # noqa: ARG002
         return Call("operator.pow", (self.scalar, Input(0)))
 
@@ -167,6 +176,8 @@ class ReversePow(Binary):
 @op("maximum")
 class Maximum(Binary):
     """The larger of two, element by element."""
+
+    tensors_taken = (2,)
 
     functions: ClassVar = {"torch.maximum": "input other", "Tensor.maximum": "input other"}
 
@@ -177,6 +188,8 @@ class Maximum(Binary):
 @op("minimum")
 class Minimum(Binary):
     """The smaller of two, element by element."""
+
+    tensors_taken = (2,)
 
     functions: ClassVar = {"torch.minimum": "input other", "Tensor.minimum": "input other"}
 

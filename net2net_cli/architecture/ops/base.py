@@ -105,6 +105,14 @@ class Op:
         """The tensors it owns, by the last part of their name."""
         return {}
 
+    def check(self) -> None:
+        """Whether the attributes go together, as far as their types do not tell.
+
+        Raises:
+            ValueError: they do not; the text says which.
+
+        """
+
     def shape(self, *inputs: Shape) -> Shape:
         """The output's shape.
 

@@ -47,6 +47,10 @@ class ConvolutionBase(Op):
     def read_attribute(cls, module: Any, attribute: str) -> Any:
         return module.bias is not None if attribute == "bias" else super().read_attribute(module, attribute)
 
+    def check(self) -> None:
+        if self.in_channels % self.groups or self.out_channels % self.groups:
+            raise ValueError(f"{self.groups} groups divide {self.in_channels} or {self.out_channels} channels unevenly")
+
     @property
     def depthwise(self) -> bool:
         """One filter bank per input channel; a convolution of one channel is an ordinary one."""

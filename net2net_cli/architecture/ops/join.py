@@ -237,6 +237,10 @@ class Pad(Op):
     mode: str = "constant"
     value: float | None = None
 
+    def check(self) -> None:
+        if len(self.pad) % 2:
+            raise ValueError(f"`pad` has {len(self.pad)} entries; two are needed for each axis")
+
     def shape(self, *inputs: Shape) -> Shape:
         sizes = list(inputs[0])
         for i in range(len(self.pad) // 2):

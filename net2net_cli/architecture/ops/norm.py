@@ -142,6 +142,10 @@ class GroupNorm(Op):
     eps: float
     affine: bool
 
+    def check(self) -> None:
+        if self.num_channels % self.num_groups:
+            raise ValueError(f"{self.num_groups} groups divide {self.num_channels} channels unevenly")
+
     def tensors(self) -> dict[str, TensorSlot]:
         n = (self.num_channels,)
         return {"weight": TensorSlot(n, default=1.0), "bias": TensorSlot(n, default=0.0)} if self.affine else {}

@@ -1,0 +1,169 @@
+"""Whether the parts of a spec fit together: names, order, shared weights, shapes, what is returned."""
+
+from __future__ import annotations
+
+import keyword
+from collections.abc import Collection
+from typing import Any
+
+from net2net_cli.architecture.graph import Graph, Layer, Structure
+from net2net_cli.architecture.returns import layers_of, output_names, parts_of, structure_of
+from net2net_cli.architecture.shapes import Batch, Shape, show
+from net2net_cli.architecture.spec_values import Place, nearest, shown
+from net2net_cli.errors import SpecError
+
+MAX_NAME = 255
+MAX_AXIS = 2**26
+"""Longest axis of a value: labels and positions are kept for each of its slices."""
+
+MAX_ELEMENTS = 2**40
+"""Most elements of a tensor that a layer owns."""
+
+
+def check_name(value: Any, place: Place) -> str:
+    """The name of a layer or value: parts separated by dots, as in a state dict.
+
+    Raises:
+        SpecError: it is no such name.
+
+    """
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME:
+        place.expect(value, f"a name of 1 to {MAX_NAME} characters")
+    if not all(c.isprintable() and c not in "/\\" for c in value):
+        place.expect(value, "a name of printable characters without slashes")
+    if not all(value.split(".")):
+        place.expect(value, "a name without empty parts between its dots")
+    return value
+
+
+def check_structure(structure: Structure, outputs: Collection[str], place: Place) -> None:
+    """Whether a structure is well-formed and holds known outputs only.
+
+    Raises:
+        SpecError: it is not, or does not.
+
+    """
+    if structure is None:
+        return
+    if isinstance(structure, str):
+        if structure not in outputs:
+            place.fail(f"is {shown(structure)}, which is no output", nearest(structure, outputs) or None)
+        return
+    if not isinstance(structure, dict):
+        place.expect(structure, "an output's name, null or an object")
+    _check_level(structure, place)
+    for part in parts_of(structure):
+        check_structure(part, outputs, place.at(next(iter(structure))))
+
+
+def _check_level(structure: dict[str, Any], place: Place) -> None:
+    kind, held = next(iter(structure)) if len(structure) == 1 else None, next(iter(structure.values()), None)
+    if kind in ("tuple", "list") and isinstance(held, list):
+        return
+    if kind == "dict" and isinstance(held, dict) and all(key.isprintable() for key in held):
+        return
+    fields = structure.get("fields")
+    if set(structure) == {"namedtuple", "fields"} and isinstance(fields, dict):
+        names = [structure["namedtuple"], *fields]
+        for name in names:
+            if not isinstance(name, str) or not _is_field(name):
+                place.expect(name, "a Python name that does not start with an underscore")
+        return
+    place.expect(structure, "`tuple`, `list`, `dict`, or `namedtuple` and `fields`, each with what it holds,")
+
+
+def _is_field(name: str) -> bool:
+    return name.isidentifier() and not keyword.iskeyword(name) and not name.startswith("_")
+
+
+def check_graph(graph: Graph, place: Place) -> None:
+    """Whether names are unique, every layer reads what stands before it, and all shapes fit.
+
+    Raises:
+        SpecError: one of them does not hold.
+
+    """
+    known: dict[str, Layer | None] = {}
+    for i, given in enumerate(graph.inputs):
+        if given.name in known:
+            place.at("inputs").at(i).at("name").fail(f"is `{given.name}`, which another input has")
+        known[given.name] = None
+    for i, layer in enumerate(graph.layers):
+        _check_layer(layer, known, Place(place.where, f"layers[{i}]", layer.name))
+        known[layer.name] = layer
+    for name, value in graph.outputs.items():
+        if value not in known:
+            place.at("outputs").at(name).fail(f"is `{value}`, which no layer makes", nearest(value, known) or None)
+    _check_tensors(graph, place)
+    _check_modes(graph, place)
+    _check_shapes(graph, place)
+
+
+def _check_layer(layer: Layer, known: dict[str, Layer | None], place: Place) -> None:
+    if layer.name in known:
+        place.at("name").fail("is taken by a layer or input before it", "names must be unique")
+    for name in (*layer.inputs, *layer.op.references()):
+        if name not in known:
+            problem = f"reads `{name}`, which no layer before it makes"
+            place.at("inputs").fail(problem, nearest(name, known) or "layers stand in an order in which they can run")
+    arity = layer.op.arity
+    if len(layer.inputs) != arity if arity is not None else not layer.inputs:
+        needed = "at least one is" if arity is None else f"{arity} {'is' if arity == 1 else 'are'}"
+        place.at("inputs").fail(f"has {len(layer.inputs)} entries; {needed} needed")
+    if layer.weights_of is not None:
+        _check_owner(layer, known.get(layer.weights_of), place.at("weights_of"))
+
+
+def _check_owner(layer: Layer, owner: Layer | None, place: Place) -> None:
+    if owner is None:
+        place.fail(f"is `{layer.weights_of}`, which is no layer before it")
+    if owner.weights_of is not None:
+        place.fail(f"is `{owner.name}`, which has its tensors from `{owner.weights_of}`", "name the owner itself")
+    if not owner.op.tensors():
+        place.fail(f"is `{owner.name}`, which has no tensors")
+    if owner.op != layer.op:
+        place.fail(f"is `{owner.name}`, whose op or attributes differ", "layers that share tensors are the same module")
+
+
+def _check_tensors(graph: Graph, place: Place) -> None:
+    owners: dict[str, str] = {}
+    for name, layer, _, slot in graph.tensors():
+        if name in owners:
+            raise SpecError(f"{place.where}: layers `{owners[name]}` and `{layer.name}` both own the tensor `{name}`")
+        owners[name] = layer.name
+        elements = 1
+        for size in slot.shape:
+            elements *= size
+        if elements > MAX_ELEMENTS:
+            raise SpecError(
+                f"{place.where}: tensor `{name}` would have the shape {show(slot.shape)}, which is too large"
+            )
+
+
+def _check_modes(graph: Graph, place: Place) -> None:
+    """What evaluation runs and returns must not need what training alone makes."""
+    made = {i.name for i in graph.inputs} | {layer.name for layer in layers_of(graph, "eval")}
+    for i, layer in enumerate(graph.layers):
+        late = [n for n in (*layer.inputs, *layer.op.references()) if n not in made]
+        if layer.when == "always" and late:
+            at = Place(place.where, f"layers[{i}]", layer.name).at("when")
+            at.fail(f"is `always`, but it reads `{late[0]}`, which training alone makes")
+    for name in output_names(structure_of(graph, "eval")):
+        if graph.outputs[name] not in made:
+            place.at("returns").at("eval").fail(f"returns `{name}`, which training alone makes")
+
+
+def _check_shapes(graph: Graph, place: Place) -> None:
+    try:
+        shapes = graph.shapes
+    except SpecError as wrong:
+        raise SpecError(f"{place.where}: {wrong.message}", wrong.hint) from None
+    for name, shape in shapes.items():
+        if not _sound(shape):
+            raise SpecError(
+                f"{place.where}: `{name}` would have the shape {show(shape)}, which no tensor can have here"
+            )
+
+
+def _sound(shape: Shape) -> bool:
+    return all(d.times >= 1 if isinstance(d, Batch) else 0 <= d <= MAX_AXIS for d in shape)

@@ -1,0 +1,266 @@
+"""A graph becomes a `torch.nn.Module` again: same names of tensors, same behaviour in both modes, same return value."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from net2net_cli.architecture.graph import Graph, Layer, Mode, Structure
+from net2net_cli.architecture.ops import Call
+from net2net_cli.architecture.returns import layers_of, output_names, structure_of
+from net2net_cli.errors import CheckpointError, SpecError
+from net2net_cli.runtime.arrays import to_tensor
+from net2net_cli.runtime.calls import evaluate, module_class
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One layer as it is run: by the module or tensor at `path`, or by `call`; then the values in `release` go."""
+
+    name: str
+    inputs: tuple[str, ...]
+    path: tuple[str, ...]
+    call: Call | None
+    release: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What one mode runs, and what it returns."""
+
+    steps: tuple[_Step, ...]
+    returns: Structure
+
+
+class Network(nn.Module):
+    """A network rebuilt from its graph; made by `build`.
+
+    It has no public attributes beside those of `nn.Module`, so that every submodule of the user's has its own name.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__()
+        self._graph = graph
+        self._paths: dict[str, tuple[str, ...]] = {}
+        self._plans: dict[str, _Plan] = {}
+
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Any:
+        """What the original returns; inputs in the graph's order or by their names."""
+        values = _bind(self._graph, inputs, named)
+        for _ in _run(self, values):
+            pass
+        return _assemble(self._plans[_mode(self)].returns, self._graph.outputs, values)
+
+    def extra_repr(self) -> str:
+        """Where it comes from, for `print`."""
+        return self._graph.source
+
+
+def build(graph: Graph) -> Network:
+    """The network without values: its tensors are on the `meta` device until a state dict is loaded.
+
+    `state_dict()` has exactly the names of `graph.tensors()`. Load with `load_weights`, or with
+    `load_state_dict(state, assign=True)`.
+
+    Raises:
+        SpecError: a layer cannot be built, or its name cannot be that of a submodule.
+
+    """
+    network = Network(graph)
+    with torch.device("meta"):
+        owners = [layer for layer in graph.layers if layer.weights_of is None]
+        for layer in sorted(owners, key=lambda layer: (layer.name.count("."), not layer.op.tensors())):
+            if layer.op.module is not None or layer.op.tensors():
+                network._paths[layer.name] = _place(network, layer)
+    for layer in graph.layers:
+        if layer.weights_of is not None:
+            network._paths[layer.name] = network._paths[layer.weights_of]
+    modes: tuple[Mode, ...] = ("eval", "train")
+    network._plans = {mode: _plan(graph, mode, network._paths) for mode in modes}
+    return network
+
+
+def _place(network: Network, layer: Layer) -> tuple[str, ...]:
+    """Put a layer's module or tensor where its name says; returns the path at which it stands."""
+    *outer, last = layer.name.split(".")
+    container: nn.Module = network
+    for part in outer:
+        if part not in container._modules:
+            _check_free(container, part, layer)
+            container.add_module(part, nn.Module())
+        container = container.get_submodule(part)
+    if layer.op.module is None:
+        _check_free(container, last, layer)
+        _register(container, last, layer)
+        return (*outer, last)
+    while hasattr(container, last) and not layer.op.tensors():
+        last += "_"  # the name of a layer without tensors is free
+    _check_free(container, last, layer)
+    container.add_module(last, _module(layer))
+    return (*outer, last)
+
+
+def _check_free(container: nn.Module, name: str, layer: Layer) -> None:
+    if hasattr(container, name):
+        raise SpecError(
+            f"layer `{layer.name}` cannot be built: `{name}` is taken by another layer or by `torch.nn.Module` itself",
+            "rename the layer, and its tensors in the checkpoint",
+        )
+
+
+def _module(layer: Layer) -> nn.Module:
+    assert layer.op.module is not None
+    try:
+        return module_class(layer.op.module)(**layer.op.module_arguments())
+    except (ValueError, TypeError, RuntimeError, AssertionError, ArithmeticError) as wrong:
+        raise SpecError(f"layer `{layer.name}` ({layer.op.name}) cannot be built: {wrong}") from None
+
+
+def _register(container: nn.Module, name: str, layer: Layer) -> None:
+    ((_, slot),) = layer.op.tensors().items()
+    value = torch.empty(slot.shape)
+    if slot.kind == "parameter":
+        container.register_parameter(name, nn.Parameter(value))
+    else:
+        container.register_buffer(name, value)
+
+
+def _plan(graph: Graph, mode: Mode, paths: Mapping[str, tuple[str, ...]]) -> _Plan:
+    layers, returns = layers_of(graph, mode), structure_of(graph, mode)
+    kept = {graph.outputs[name] for name in output_names(returns)}
+    last_reader = {
+        value: layer.name for layer in layers for value in (layer.name, *layer.inputs, *layer.op.references())
+    }
+    release: dict[str, list[str]] = {layer.name: [] for layer in layers}
+    for value, reader in last_reader.items():
+        if value not in kept:
+            release[reader].append(value)
+    return _Plan(tuple(_step(graph, layer, paths, tuple(release[layer.name])) for layer in layers), returns)
+
+
+def _step(graph: Graph, layer: Layer, paths: Mapping[str, tuple[str, ...]], release: tuple[str, ...]) -> _Step:
+    path = paths.get(layer.name, ())
+    call = None if path else layer.op.call(tuple(graph.shapes[name] for name in layer.inputs))
+    return _Step(layer.name, layer.inputs, path, call, release)
+
+
+def _mode(network: nn.Module) -> Mode:
+    return "train" if network.training else "eval"
+
+
+def _bind(graph: Graph, inputs: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Values of the network's inputs by name."""
+    names = [i.name for i in graph.inputs]
+    given = dict(zip(names, inputs, strict=False)) | dict(named)
+    if len(inputs) + len(named) != len(names) or set(given) != set(names):
+        found = [f"{len(inputs)} by place", *named]
+        raise TypeError(f"the network takes {', '.join(names)}; given were {', '.join(found)}")
+    return given
+
+
+def _run(network: Network, values: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Run all layers of the mode, each value yielded as it is made; `values` is left with what is returned."""
+    for step in network._plans[_mode(network)].steps:
+        inputs = [values[name] for name in step.inputs]
+        if step.call is not None:
+            made = evaluate(step.call, inputs, values)
+        else:
+            found = _at(network, step.path)
+            made = found(*inputs) if isinstance(found, nn.Module) else found
+        values[step.name] = made
+        yield step.name, made
+        for name in step.release:
+            del values[name]
+
+
+def _at(network: nn.Module, path: tuple[str, ...]) -> Any:
+    """What stands at a path now: the user may have replaced a submodule, or a replica have its own."""
+    container = reduce(lambda module, part: module._modules[part], path[:-1], network)  # type: ignore[arg-type,return-value]
+    found = container._modules.get(path[-1])
+    return getattr(container, path[-1]) if found is None else found
+
+
+def _assemble(structure: Structure, outputs: Mapping[str, str], values: Mapping[str, Tensor]) -> Any:
+    """The return value: output names replaced by their tensors."""
+
+    def part(inner: Structure) -> Any:
+        return _assemble(inner, outputs, values)
+
+    if structure is None:
+        return None
+    if isinstance(structure, str):
+        return values[outputs[structure]]
+    if "namedtuple" in structure:
+        fields = structure["fields"]
+        return namedtuple(structure["namedtuple"], list(fields))(**{k: part(v) for k, v in fields.items()})
+    ((kind, held),) = structure.items()
+    if kind == "dict":
+        return {key: part(inner) for key, inner in held.items()}
+    return [part(inner) for inner in held] if kind == "list" else tuple(part(inner) for inner in held)
+
+
+def values_of(network: Network, *inputs: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Run the network in its present mode and yield each layer's value as it is made, by the layer's name.
+
+    Values are let go after their last reader unless the caller keeps them.
+    """
+    yield from _run(network, _bind(network._graph, inputs, {}))
+
+
+def graph_of(network: Network) -> Graph:
+    """The graph that the network was built from."""
+    return network._graph
+
+
+def outputs_of(network: Network, *inputs: Tensor) -> dict[str, Tensor]:
+    """What the network returns in its present mode, by output name."""
+    values = _bind(network._graph, inputs, {})
+    for _ in _run(network, values):
+        pass
+    outputs = network._graph.outputs
+    return {name: values[outputs[name]] for name in output_names(network._plans[_mode(network)].returns)}
+
+
+def load_weights(
+    network: Network,
+    read: Callable[[str], np.ndarray],
+    aliases: Mapping[str, str] | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Give the network its tensors; none of them shares memory with the arrays.
+
+    Args:
+        network: made by `build`.
+        read: the array of a tensor, by its name in the state dict; shapes are those of `graph.tensors()`.
+        aliases: tied tensors; a name -> the name whose tensor it shares. They stay tied.
+        device: where the tensors go.
+        dtype: floating-point tensors are converted to it; None keeps each as it is stored.
+
+    Raises:
+        CheckpointError: a tensor has another shape than the graph says.
+
+    """
+    state: dict[str, Tensor] = {}
+    made: dict[str, Tensor] = {}
+    for name, _, _, slot in network._graph.tensors():
+        stored = (aliases or {}).get(name, name)
+        if stored not in made:
+            tensor = to_tensor(read(stored), device=device, dtype=dtype)
+            trained = tensor.is_floating_point() or tensor.is_complex()
+            made[stored] = nn.Parameter(tensor, requires_grad=trained) if slot.kind == "parameter" else tensor
+        if made[stored].shape != slot.shape:
+            raise CheckpointError(
+                f"tensor `{name}` has the shape {list(made[stored].shape)}; the spec needs {list(slot.shape)}",
+                "check that checkpoint and spec fit together",
+            )
+        state[name] = made[stored]
+    network.load_state_dict(state, strict=True, assign=True)

@@ -1,0 +1,54 @@
+"""The PyTorch functions that ops may call, as a closed table, and the evaluation of a `Call`."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from net2net_cli.architecture.ops import Call, Input, SizeOf
+from net2net_cli.runtime import modules
+
+_OPERATORS = ("add", "sub", "mul", "truediv", "pow", "getitem")
+_TORCH = (
+    *("abs", "amax", "amin", "cat", "chunk", "clamp", "cos", "erf", "exp", "flatten", "log", "matmul", "maximum"),
+    *("mean", "minimum", "neg", "permute", "reciprocal", "rsqrt", "sin", "split", "sqrt", "square", "squeeze", "sum"),
+    *("unflatten", "unsqueeze", "var"),
+)
+_FUNCTIONAL = ("interpolate", "normalize", "pad")
+_METHODS = ("expand", "view_as")
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    **{f"operator.{name}": getattr(operator, name) for name in _OPERATORS},
+    **{f"torch.{name}": getattr(torch, name) for name in _TORCH},
+    **{f"torch.nn.functional.{name}": getattr(nn.functional, name) for name in _FUNCTIONAL},
+    **{f"torch.Tensor.{name}": getattr(torch.Tensor, name) for name in _METHODS},
+}
+"""All functions that a `Call` may name."""
+
+
+def module_class(target: str) -> type[nn.Module]:
+    """The class that an op's `module` names: one of `torch.nn`, or one of `net2net_cli.runtime.modules`."""
+    home, _, name = target.rpartition(".")
+    found = getattr({"torch.nn": nn, modules.__name__: modules}[home], name)
+    assert issubclass(found, nn.Module), target
+    return found  # type: ignore[no-any-return] # issubclass narrows `Any` no further
+
+
+def evaluate(argument: Any, inputs: Sequence[Tensor], values: Mapping[str, Tensor]) -> Any:
+    """The value of a call's argument: calls are made, inputs and sizes put in, containers rebuilt."""
+    if isinstance(argument, Call):
+        args = [evaluate(a, inputs, values) for a in argument.args]
+        return FUNCTIONS[argument.target](*args, **{k: evaluate(v, inputs, values) for k, v in argument.kwargs.items()})
+    if isinstance(argument, Input):
+        return inputs[argument.index]
+    if isinstance(argument, SizeOf):
+        return values[argument.value].shape[argument.axis]
+    if isinstance(argument, (list, tuple)):
+        return type(argument)(evaluate(a, inputs, values) for a in argument)
+    if isinstance(argument, slice):
+        return slice(*(evaluate(a, inputs, values) for a in (argument.start, argument.stop, argument.step)))
+    return argument

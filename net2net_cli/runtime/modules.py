@@ -1,0 +1,65 @@
+"""Modules that torch itself does not have. Self-contained: `net2net export --to python` copies their source."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class StochasticDepth(nn.Module):
+    """Drops the whole branch at random in training (arXiv:1603.09382): per row of the batch, or for all of it.
+
+    Arithmetic and random draws are those of `torchvision.ops.stochastic_depth`. Input and output `(n, ...)`.
+    """
+
+    def __init__(self, p: float, mode: str) -> None:
+        super().__init__()
+        if not 0.0 <= p <= 1.0 or mode not in ("row", "batch"):
+            raise ValueError(f"p={p!r} and mode={mode!r}; a probability, and `row` or `batch`, are needed")
+        self.p = p
+        self.mode = mode
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(n, ...)` -> `(n, ...)`."""
+        if not self.training or self.p == 0.0:
+            return x
+        survival = 1.0 - self.p
+        size = [x.shape[0] if self.mode == "row" else 1] + [1] * (x.ndim - 1)
+        noise = torch.empty(size, dtype=x.dtype, device=x.device).bernoulli_(survival)
+        if survival > 0.0:
+            noise.div_(survival)
+        return x * noise
+
+    def extra_repr(self) -> str:
+        """Attributes for `print`."""
+        return f"p={self.p}, mode={self.mode!r}"
+
+
+class FrozenBatchNorm2d(nn.Module):
+    """Batch norm whose statistics and affine parameters are buffers that never change, as in `torchvision.ops`.
+
+    Input and output `(n, num_features, h, w)`.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, num_features: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.register_buffer("weight", torch.ones(num_features))
+        self.register_buffer("bias", torch.zeros(num_features))
+        self.register_buffer("running_mean", torch.zeros(num_features))
+        self.register_buffer("running_var", torch.ones(num_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(n, c, h, w)` -> `(n, c, h, w)`: x · s + (bias − mean · s) with s = weight / √(variance + eps)."""
+        scale = self.weight.reshape(1, -1, 1, 1) * (self.running_var.reshape(1, -1, 1, 1) + self.eps).rsqrt()
+        shift = self.bias.reshape(1, -1, 1, 1) - self.running_mean.reshape(1, -1, 1, 1) * scale
+        return x * scale + shift
+
+    def extra_repr(self) -> str:
+        """Attributes for `print`."""
+        return f"{len(self.weight)}, eps={self.eps}"
