@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from net2net_cli.architecture.flow import Axes, Channels, Flow
 from net2net_cli.architecture.ops.base import Call, Input, Op, TensorSlot, attributes, op
@@ -24,7 +24,7 @@ class Elementwise(Op):
     def shape(self, *inputs: Shape) -> Shape:
         return inputs[0]
 
-    def flow(self, f: Flow, *inputs: Channels) -> Axes:  # noqa: ARG002 - most of them have nothing to declare
+    def flow(self, f: Flow, *inputs: Channels) -> Axes:
         return inputs[0].axes
 
 
@@ -65,7 +65,7 @@ class ReLU6(Elementwise):
     functions: ClassVar = {"torch.nn.functional.relu6": "input inplace"}
 
     @classmethod
-    def from_module(cls, module: Any) -> ReLU6:  # noqa: ARG003 - its bounds are fixed
+    def from_module(cls, module: Any) -> ReLU6:
         return cls()
 
 
@@ -107,7 +107,7 @@ class GELU(Elementwise):
 
     functions: ClassVar = {"torch.nn.functional.gelu": "input approximate"}
 
-    approximate: str = "none"
+    approximate: Literal["none", "tanh"] = "none"
 
     def pair_scale(self) -> float:
         return 1.0
@@ -167,7 +167,7 @@ class Clamp(Elementwise):
     min: float | None = None
     max: float | None = None
 
-    def call(self, shapes: tuple[Shape, ...]) -> Call:  # noqa: ARG002
+    def call(self, shapes: tuple[Shape, ...]) -> Call:
         return Call("torch.clamp", (Input(0),), attributes(self))
 
 
@@ -298,7 +298,7 @@ class RReLU(Elementwise):
 class Unary(Elementwise):
     """A function of torch of the same name."""
 
-    def call(self, shapes: tuple[Shape, ...]) -> Call:  # noqa: ARG002
+    def call(self, shapes: tuple[Shape, ...]) -> Call:
         return Call(f"torch.{self.name}", (Input(0),))
 
 

@@ -149,7 +149,7 @@ class ReverseSub(Binary):
 
     functions: ClassVar = {"torch.rsub": "input other *"}
 
-    def call(self, shapes: tuple[Shape, ...]) -> Call:  # noqa: ARG002
+    def call(self, shapes: tuple[Shape, ...]) -> Call:
         return Call("operator.sub", (self.scalar, Input(0)))
 
 
@@ -159,7 +159,7 @@ class ReverseDiv(Binary):
 
     tensors_taken = (1,)
 
-    def call(self, shapes: tuple[Shape, ...]) -> Call:  # noqa: ARG002
+    def call(self, shapes: tuple[Shape, ...]) -> Call:
         return Call("operator.truediv", (self.scalar, Input(0)))
 
 
@@ -169,7 +169,7 @@ class ReversePow(Binary):
 
     tensors_taken = (1,)
 
-    def call(self, shapes: tuple[Shape, ...]) -> Call:  # noqa: ARG002
+    def call(self, shapes: tuple[Shape, ...]) -> Call:
         return Call("operator.pow", (self.scalar, Input(0)))
 
 
@@ -181,7 +181,7 @@ class Maximum(Binary):
 
     functions: ClassVar = {"torch.maximum": "input other", "Tensor.maximum": "input other"}
 
-    def call(self, shapes: tuple[Shape, ...]) -> Call:  # noqa: ARG002
+    def call(self, shapes: tuple[Shape, ...]) -> Call:
         return Call("torch.maximum", (Input(0), Input(1)))
 
 
@@ -193,7 +193,7 @@ class Minimum(Binary):
 
     functions: ClassVar = {"torch.minimum": "input other", "Tensor.minimum": "input other"}
 
-    def call(self, shapes: tuple[Shape, ...]) -> Call:  # noqa: ARG002
+    def call(self, shapes: tuple[Shape, ...]) -> Call:
         return Call("torch.minimum", (Input(0), Input(1)))
 
 
@@ -228,7 +228,7 @@ class Matmul(Op):
         outer = (Channels(a.shape[:-2], a.axes[:-2]), Channels(b.shape[:-2], b.axes[:-2]))
         return (*tie_broadcast(f, outer), a.axes[-2], b.axes[-1])
 
-    def call(self, shapes: tuple[Shape, ...]) -> Call:  # noqa: ARG002
+    def call(self, shapes: tuple[Shape, ...]) -> Call:
         return Call("torch.matmul", (Input(0), Input(1)))
 
 
@@ -250,10 +250,10 @@ class Parameter(Op):
     def tensors(self) -> dict[str, TensorSlot]:
         return {"": TensorSlot(self.size, "parameter" if self.trainable else "buffer", default=0.0)}
 
-    def shape(self, *inputs: Shape) -> Shape:  # noqa: ARG002
+    def shape(self, *inputs: Shape) -> Shape:
         return self.size
 
-    def flow(self, f: Flow, *inputs: Channels) -> Axes:  # noqa: ARG002
+    def flow(self, f: Flow, *inputs: Channels) -> Axes:
         axes = tuple(f.create("", i, n) if n > 1 else None for i, n in enumerate(self.size))
         f.set(size=tuple(f.width(a, n) for a, n in zip(axes, self.size, strict=True)))
         return axes

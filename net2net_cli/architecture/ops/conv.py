@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from net2net_cli.architecture.flow import Axes, Channels, Flow
 from net2net_cli.architecture.ops.base import Op, TensorSlot, op
@@ -33,11 +33,11 @@ class ConvolutionBase(Op):
     out_channels: int
     kernel_size: tuple[int, ...]
     stride: tuple[int, ...]
-    padding: tuple[int, ...] | str
+    padding: tuple[int, ...] | Literal["same", "valid"]
     dilation: tuple[int, ...]
     groups: int
     bias: bool
-    padding_mode: str
+    padding_mode: Literal["zeros", "reflect", "replicate", "circular"]
 
     @classmethod
     def from_module(cls, module: Any) -> Self:
@@ -106,10 +106,8 @@ class Convolution(ConvolutionBase):
 
     def _length(self, size: int, i: int) -> int:
         span = self.dilation[i] * (self.kernel_size[i] - 1)
-        if isinstance(self.padding, str):
-            padding = span if self.padding == "same" else 0
-        else:
-            padding = 2 * self.padding[i]
+        named = {"same": span, "valid": 0}
+        padding = named[self.padding] if isinstance(self.padding, str) else 2 * self.padding[i]
         if size + padding - span < 1:
             raise ValueError(f"its input of size {size} is smaller than its kernel")
         return (size + padding - span - 1) // self.stride[i] + 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from net2net_cli.architecture.flow import Axes, Channels, Flow
 from net2net_cli.architecture.ops.activation import Elementwise
@@ -75,7 +75,7 @@ class StochasticDepth(Op):
     functions: ClassVar = {"torchvision.ops.stochastic_depth.stochastic_depth": "input p mode training"}
 
     p: float
-    mode: str
+    mode: Literal["row", "batch"]
 
     @classmethod
     def read_attribute(cls, module: Any, attribute: str) -> Any:
@@ -88,5 +88,5 @@ class StochasticDepth(Op):
     def shape(self, *inputs: Shape) -> Shape:
         return inputs[0]
 
-    def flow(self, f: Flow, *inputs: Channels) -> Axes:  # noqa: ARG002 - it treats all channels alike
+    def flow(self, f: Flow, *inputs: Channels) -> Axes:
         return inputs[0].axes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from net2net_cli.architecture.flow import Axes, Channels, Flow
 from net2net_cli.architecture.ops.base import Call, Input, Op, SizeOf, op
@@ -97,7 +97,7 @@ class Chunk(Op):
         section, _, _ = f.section(axis, size=size, start=start, stop=stop)
         return replaced(x.axes, self.dim, section)
 
-    def call(self, shapes: tuple[Shape, ...]) -> Call:  # noqa: ARG002
+    def call(self, shapes: tuple[Shape, ...]) -> Call:
         return Call("operator.getitem", (Call("torch.chunk", (Input(0), self.chunks), {"dim": self.dim}), self.index))
 
 
@@ -127,7 +127,7 @@ class Split(Op):
         f.set(sizes=tuple(sizes))
         return replaced(x.axes, self.dim, sections[self.index])
 
-    def call(self, shapes: tuple[Shape, ...]) -> Call:  # noqa: ARG002
+    def call(self, shapes: tuple[Shape, ...]) -> Call:
         return Call(
             "operator.getitem", (Call("torch.split", (Input(0), list(self.sizes)), {"dim": self.dim}), self.index)
         )
@@ -183,7 +183,7 @@ class Select(Op):
         f.mix(axes[self.dim], "takes a single slice of it")
         return (*axes[: self.dim], *axes[self.dim + 1 :])
 
-    def call(self, shapes: tuple[Shape, ...]) -> Call:  # noqa: ARG002
+    def call(self, shapes: tuple[Shape, ...]) -> Call:
         return Call("operator.getitem", (Input(0), ((slice(None),) * self.dim + (self.index,))))
 
 
@@ -214,7 +214,7 @@ class Expand(Op):
         f.set(size=tuple(size))
         return (None,) * new + x.axes
 
-    def call(self, shapes: tuple[Shape, ...]) -> Call:  # noqa: ARG002
+    def call(self, shapes: tuple[Shape, ...]) -> Call:
         return Call("torch.Tensor.expand", (Input(0), *self.size))
 
     def references(self) -> tuple[str, ...]:
@@ -234,7 +234,7 @@ class Pad(Op):
     }
 
     pad: tuple[int, ...]
-    mode: str = "constant"
+    mode: Literal["constant", "reflect", "replicate", "circular"] = "constant"
     value: float | None = None
 
     def check(self) -> None:
@@ -267,5 +267,5 @@ class Pad(Op):
         f.set(pad=tuple(amounts))
         return tuple(axes)
 
-    def call(self, shapes: tuple[Shape, ...]) -> Call:  # noqa: ARG002
+    def call(self, shapes: tuple[Shape, ...]) -> Call:
         return Call("torch.nn.functional.pad", (Input(0), list(self.pad)), {"mode": self.mode, "value": self.value})

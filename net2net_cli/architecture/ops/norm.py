@@ -167,7 +167,7 @@ class GroupNorm(Op):
 
 @op("LayerNorm", module="torch.nn.LayerNorm")
 class LayerNorm(Op):
-    """Normalises over the last axes (Ba et al. 2016, arXiv:1607.06450): exact where every slice has equally many copies."""
+    """Normalises over the last axes (Ba et al. 2016, arXiv:1607.06450): exact for equally many copies throughout."""
 
     normalized_shape: tuple[int, ...]
     eps: float

@@ -10,6 +10,9 @@ from net2net_cli.architecture.flow import Axes, Channels, Flow
 from net2net_cli.architecture.ops.base import Op, op
 from net2net_cli.architecture.shapes import Shape, fixed
 
+WINDOW = {"kernel_size", "stride", "padding", "dilation", "output_size"}
+"""Attributes with one number for each axis; PyTorch takes one number for all."""
+
 
 def _tuple(value: Any, rank: int) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, (tuple, list)) else (value,) * rank
@@ -36,8 +39,7 @@ class Window(Op):
             raise ValueError("`return_indices` is not supported")
         if not arguments.get("stride"):  # PyTorch's default is the kernel's size
             arguments = {**arguments, "stride": arguments.get("kernel_size")}
-        windows = {"kernel_size", "stride", "padding", "dilation", "output_size"}
-        wide = {k: _tuple(v, cls.rank) if k in windows else v for k, v in arguments.items() if v is not None}
+        wide = {k: _tuple(v, cls.rank) if k in WINDOW else v for k, v in arguments.items() if v is not None}
         return super().from_call(wide, shapes)
 
     def flow(self, f: Flow, *inputs: Channels) -> Axes:
@@ -48,7 +50,7 @@ class Window(Op):
 
 
 def _pooled(size: int, span: int, stride: int, padding: int, *, ceil: bool) -> int:
-    """Output length; with `ceil` a window may start inside the input or its left padding, never in the right padding."""
+    """Output length; with `ceil` a window starts inside the input or its left padding, never in the right padding."""
     free = size + 2 * padding - span
     if free < 0:
         raise ValueError(f"its input of size {size} is smaller than its window")

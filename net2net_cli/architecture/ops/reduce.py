@@ -46,7 +46,7 @@ class Reduction(Op):
         """What the reduction needs of an axis: here, that it stays as it is."""
         f.mix(axis, self.reading)
 
-    def call(self, shapes: tuple[Shape, ...]) -> Call:  # noqa: ARG002
+    def call(self, shapes: tuple[Shape, ...]) -> Call:
         return Call(f"torch.{self.name}", (Input(0),), {"dim": list(self.dim), "keepdim": self.keepdim})
 
 
@@ -109,7 +109,7 @@ class Var(Reduction):
         else:
             f.uniform(axis, self.reading)
 
-    def call(self, shapes: tuple[Shape, ...]) -> Call:  # noqa: ARG002
+    def call(self, shapes: tuple[Shape, ...]) -> Call:
         correction = int(self.unbiased)
         return Call(
             "torch.var", (Input(0),), {"dim": list(self.dim), "correction": correction, "keepdim": self.keepdim}
@@ -195,5 +195,5 @@ class Normalize(Op):
         f.mix(inputs[0].axes[self.dim], "divides by the norm over it")
         return inputs[0].axes
 
-    def call(self, shapes: tuple[Shape, ...]) -> Call:  # noqa: ARG002
+    def call(self, shapes: tuple[Shape, ...]) -> Call:
         return Call("torch.nn.functional.normalize", (Input(0),), {"p": self.p, "dim": self.dim, "eps": self.eps})

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from net2net_cli.architecture.flow import Axes, Channels, Flow
 from net2net_cli.architecture.ops.base import Call, Input, Op, SizeOf, op
 from net2net_cli.architecture.shapes import Shape, fixed
+
+
+_ARGUMENTS = "input size scale_factor mode align_corners"
 
 
 @op("interpolate")
@@ -15,14 +18,14 @@ class Interpolate(Op):
     """`torch.nn.functional.interpolate`: to a size, which may be another value's, or by a factor."""
 
     functions: ClassVar = {
-        "torch.nn.functional.interpolate": "input size scale_factor mode align_corners recompute_scale_factor antialias",
-        "torch.nn.functional.upsample": "input size scale_factor mode align_corners",
+        "torch.nn.functional.interpolate": _ARGUMENTS + " recompute_scale_factor antialias",
+        "torch.nn.functional.upsample": _ARGUMENTS,
     }
     reads_modules = ("torch.nn.Upsample", "torch.nn.UpsamplingNearest2d", "torch.nn.UpsamplingBilinear2d")
 
     size: tuple[int | SizeOf, ...] | None = None
     scale_factor: tuple[float, ...] | None = None
-    mode: str = "nearest"
+    mode: Literal["nearest", "nearest-exact", "linear", "bilinear", "bicubic", "trilinear", "area"] = "nearest"
     align_corners: bool | None = None
     recompute_scale_factor: bool | None = None
     antialias: bool = False

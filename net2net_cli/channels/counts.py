@@ -1,0 +1,215 @@
+"""How many copies each class of labels gets: whole numbers that meet the demanded widths and the ops' equations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from net2net_cli.channels.labels import Freeze, Labels
+from net2net_cli.channels.unions import Ints, components
+from net2net_cli.errors import GrowthRefusedError
+
+ATTEMPTS = 8
+SEARCH = 4096
+"""How far above an impossible width the next possible one is looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """A layer's labels shall have `width` copies in all."""
+
+    layer: str
+    labels: Ints
+    width: int
+
+
+class NoCountsError(Exception):
+    """No numbers of copies meet the demands; holds the layer whose equation failed, and why."""
+
+    def __init__(self, layer: str, why: str) -> None:
+        super().__init__(why)
+        self.layer = layer
+        self.why = why
+
+
+@dataclass(slots=True)
+class _Row:
+    """Sections of classes whose sums must equal `target`, or one another where there is no target."""
+
+    sections: Ints
+    target: int | None
+    layer: str
+
+    def sums(self, counts: Ints) -> Ints:
+        found: Ints = counts[self.sections].sum(axis=1)
+        return found
+
+    def deficits(self, counts: Ints) -> Ints:
+        sums = self.sums(counts)
+        goal = sums.max() if self.target is None else self.target
+        found: Ints = goal - sums
+        return found
+
+
+class _Problem:
+    """The rows that the demands touch, and the classes in them that may have copies."""
+
+    def __init__(self, labels: Labels, demands: Sequence[Demand]) -> None:
+        self.labels = labels
+        self.frozen = np.zeros(labels.classes, dtype=bool)
+        self.frozen[list(labels.frozen)] = True
+        self.demands = [_Row(labels.group[d.labels][None, :], d.width, d.layer) for d in demands]
+        every = [_Row(labels.group[p.labels], None, p.layer) for p in labels.found.parts]
+        self.rows, self.part = self._touched(every)
+        self.where: dict[int, list[int]] = {}
+        for number, row in enumerate(self.rows):
+            for member in np.unique(row.sections).tolist():
+                self.where.setdefault(member, []).append(number)
+
+    def _touched(self, every: list[_Row]) -> tuple[list[_Row], Ints]:
+        """Demands and the equations that they reach, and the component of each class under all of these."""
+        chains = [(r.sections.ravel()[:-1], r.sections.ravel()[1:]) for r in [*self.demands, *every]]
+        part = components(self.labels.classes, chains)
+        wanted = {int(part[d.sections[0, 0]]) for d in self.demands}
+        return [*self.demands, *(r for r in every if int(part[r.sections[0, 0]]) in wanted)], part
+
+    def fill(self, counts: Ints) -> None:
+        """Whole multiples first: giving every class of a component as many more copies keeps every equation."""
+        for root in {int(self.part[d.sections[0, 0]]) for d in self.demands}:
+            rows = [r for r in self.rows if int(self.part[r.sections[0, 0]]) == root]
+            free = [(~self.frozen[r.sections]).sum(axis=1) for r in rows]
+            if any(r.target is None and np.unique(n).size > 1 for r, n in zip(rows, free, strict=True)):
+                continue
+            steps = [
+                int(r.deficits(counts)[0]) // int(n[0])
+                for r, n in zip(rows, free, strict=True)
+                if r.target is not None and n[0]
+            ]
+            members = np.unique(np.concatenate([r.sections.ravel() for r in rows]))
+            counts[members[~self.frozen[members]]] += min(steps, default=0)
+
+    def repair(self, counts: Ints, rng: np.random.Generator) -> None:
+        """One copy at a time, to a class drawn among those that have fewest, until no row lacks any.
+
+        Raises:
+            NoCountsError: a row lacks copies, and no class can get one.
+        """
+        while True:
+            lacking = next((r for r in self.rows if r.deficits(counts).any()), None)
+            if lacking is None:
+                return
+            deficits = lacking.deficits(counts)
+            section = int(np.argmax(deficits))
+            members, times = np.unique(lacking.sections[section], return_counts=True)
+            able = members[(~self.frozen[members]) & (times <= deficits[section])]
+            if able.size and self._alone(able):
+                chosen = self._fewest(able, counts, min(int(deficits[section]), able.size), rng)
+                counts[chosen] += 1
+                continue
+            able = np.array([m for m in able.tolist() if self._has_room(m, counts)], dtype=np.int64)
+            if not able.size:
+                raise NoCountsError(lacking.layer, self._explain(lacking, section))
+            counts[self._fewest(able, counts, 1, rng)] += 1
+
+    def _alone(self, classes: Ints) -> bool:
+        """Whether each class stands in one row once, so that several may be drawn together."""
+        if any(len(self.where[c]) > 1 for c in classes.tolist()):
+            return False
+        row = self.rows[self.where[int(classes[0])][0]]
+        return bool(np.isin(row.sections, classes).sum() == classes.size)
+
+    @staticmethod
+    def _fewest(able: Ints, counts: Ints, how_many: int, rng: np.random.Generator) -> Ints:
+        order = np.lexsort((rng.random(able.size), counts[able]))
+        return able[order[:how_many]]
+
+    def _has_room(self, member: int, counts: Ints) -> bool:
+        """Whether one more copy overshoots no demand."""
+        for number in self.where[member]:
+            row = self.rows[number]
+            if row.target is not None and int((row.sections[0] == member).sum()) > int(row.deficits(counts)[0]):
+                return False
+        return True
+
+    def _explain(self, row: _Row, section: int) -> str:
+        members = row.sections[section]
+        if self.frozen[members].all():
+            return "its channels cannot have copies"
+        if row.target is None:
+            return f"needs {len(row.sections)} sections of equal size"
+        times = np.unique(np.unique(members[~self.frozen[members]], return_counts=True)[1])
+        if times.min() > 1:
+            return f"its channels only grow {times.min()} at a time"
+        return "the equations of the layers that are coupled to it leave no such width"
+
+
+def solve(labels: Labels, demands: Sequence[Demand], rng: np.random.Generator) -> Ints:
+    """Copies of each class: as even as the widths allow; which channels get one more is drawn at random.
+
+    Args:
+        labels: of the teacher.
+        demands: the widths that are asked for; classes that no demand reaches keep one copy.
+        rng: the source of the draw.
+
+    Returns:
+        `(classes,)`, at least 1.
+
+    Raises:
+        NoCountsError: no numbers were found.
+    """
+    problem = _Problem(labels, demands)
+    for demand in demands:
+        if (labels.is_frozen(demand.labels)).all() and demand.width != demand.labels.size:
+            raise NoCountsError(demand.layer, "its channels cannot have copies")
+    failure: NoCountsError | None = None
+    for _ in range(ATTEMPTS):
+        counts = np.ones(labels.classes, dtype=np.int64)
+        problem.fill(counts)
+        try:
+            problem.repair(counts, rng)
+        except NoCountsError as failed:
+            failure = failure or failed
+            continue
+        return counts
+    assert failure is not None
+    raise failure
+
+
+def next_width(labels: Labels, demand: Demand, others: Sequence[Demand] = ()) -> int | None:
+    """The smallest width above the demanded one that has a solution, or None where none was found."""
+    rng = np.random.default_rng(0)
+    sizes = {p.labels.shape[0] for p in labels.found.parts}
+    steps = range(demand.width + 1, demand.width + min(SEARCH, 2 * demand.labels.size + 2 + max(sizes, default=0)))
+    for width in steps:
+        try:
+            solve(labels, [Demand(demand.layer, demand.labels, width), *others], rng)
+        except NoCountsError:
+            continue
+        return width
+    return None
+
+
+def refuse(labels: Labels, demand: Demand, failed: NoCountsError, others: Sequence[Demand]) -> GrowthRefusedError:
+    """The refusal of a width: names the layer, the equation, and the next width that has a solution."""
+    layer, width = demand.layer, demand.width
+    freeze = labels.why_frozen(demand.labels)
+    if freeze is not None and labels.is_frozen(demand.labels).all():
+        return frozen_refusal(layer, freeze)
+    where = "" if failed.layer == layer else f"`{failed.layer}` "
+    better = next_width(labels, demand, others)
+    hint = (
+        f"use `{layer}={better}`, or another width that fits" if better else "name the other layer of the pair as well"
+    )
+    return GrowthRefusedError(f"`{layer}` cannot be widened to {width}: {where}{failed.why}", hint, layer=layer)
+
+
+def frozen_refusal(layer: str, freeze: Freeze) -> GrowthRefusedError:
+    """The refusal to widen a layer whose channels cannot have copies."""
+    where = "it" if freeze.layer == layer else f"`{freeze.layer}`"
+    return GrowthRefusedError(
+        f"`{layer}` cannot be widened: {where} {freeze.why}",
+        "`net2net inspect` shows which layers can be widened",
+        layer=layer,
+    )

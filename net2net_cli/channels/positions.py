@@ -1,0 +1,297 @@
+"""The student's run: which teacher slice each student slice equals. It is the proof that both compute the same.
+
+Every axis of every tensor carries, per student slice, the slice of the same tensor in the teacher that it equals.
+Labels decide only how many copies there are; what each op needs is checked here on the positions themselves: operands
+of an addition must carry equal positions, a consumer must find every teacher position, an op that mixes must see its
+axis unchanged, and the outputs must come out as they were. An op at which that fails is the refusal.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from net2net_cli.architecture.flow import Axes, Axis, Channels, Flow
+from net2net_cli.architecture.graph import Graph, Layer
+from net2net_cli.channels.labels import Labels, Place
+from net2net_cli.channels.unions import Ints
+from net2net_cli.errors import GrowthRefusedError
+
+
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """An axis of a tensor follows channels: student slice j is the teacher's slice `position[section, j]`.
+
+    Attributes:
+        position: `(sections, width)`; more than one section where the tensor's axis is one section long.
+    """
+
+    position: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """An axis of a tensor is summed over with channels.
+
+    Attributes:
+        position: `(sections, width)`: the teacher slice that student slice j of the axis meets, for the rows of each
+            section; more than one section in grouped convolutions.
+        rows: the tensor's other axis, along which the shares may differ.
+    """
+
+    position: Ints
+    rows: int
+
+
+@dataclass
+class StudentRun:
+    """What the run over positions found.
+
+    Attributes:
+        graph: the student.
+        gathers: axis of a tensor -> how it follows channels; unchanged axes are left out.
+        readings: axis of a tensor -> how it reads channels; unchanged axes are left out.
+    """
+
+    graph: Graph
+    gathers: dict[Place, Gather] = field(default_factory=dict)
+    readings: dict[Place, Reading] = field(default_factory=dict)
+
+
+def layout(labels: Labels, counts: Ints, axis: Ints) -> Ints:
+    """Positions of an axis whose labels are given: every unit is replaced, in place, by its adjacent copies.
+
+    Args:
+        labels: the resolved labels.
+        counts: `(classes,)` copies of each class.
+        axis: `(n,)` labels.
+
+    Returns:
+        `(Σ counts,)` positions in 0 … n − 1.
+    """
+    copies = counts[labels.group[axis]]
+    block = labels.block[axis]
+    length = labels.block_length[block]
+    if (length == 1).all() or (copies == 1).all():
+        return np.repeat(np.arange(axis.size, dtype=np.int64), copies)
+    pieces = []
+    start = 0
+    while start < axis.size:
+        stop = start + 1
+        limit = min(axis.size, start + int(length[start]))
+        while stop < limit and block[stop] == block[start]:
+            stop += 1
+        pieces.append(np.tile(np.arange(start, stop, dtype=np.int64), int(copies[start])))
+        start = stop
+    return np.concatenate(pieces)
+
+
+def unchanged(axis: Axis, size: int) -> bool:
+    """Whether the student's axis is the teacher's."""
+    return axis is None or (axis.size == size and bool((axis == np.arange(size)).all()))
+
+
+def _sections(position: Ints, size: int, parts: int) -> Ints:
+    """Positions `(parts, width)` within each of several equal sections; an axis 0 holds all sections and is one."""
+    return position.reshape(parts, -1) - np.arange(parts)[:, None] * (size // parts)
+
+
+class PositionFlow(Flow):
+    """The run over positions, for given numbers of copies."""
+
+    def __init__(self, labels: Labels, counts: Ints) -> None:
+        self.labels = labels
+        self.counts = counts
+        self.layer: Layer
+        self.attributes: dict[str, Any] = {}
+        self.places: dict[Place, Axis] = {}
+        self.gathers: dict[Place, Gather] = {}
+        self.readings: dict[Place, Reading] = {}
+
+    def refuse(self, why: str) -> GrowthRefusedError:
+        """The growth ends at the present layer."""
+        return GrowthRefusedError(f"this growth cannot be exact: `{self.layer.name}` {why}", layer=self.layer.name)
+
+    def _place(self, parameter: str, axis: int) -> Place:
+        return (self.layer.owner, parameter, axis)
+
+    def _meet(self, place: Place, channels: Axis, size: int) -> None:
+        if place in self.places:
+            self._equal(self.places[place], channels, size, "uses the same weights for channels that no longer line up")
+        self.places[place] = channels
+
+    def _equal(self, a: Axis, b: Axis, size: int, why: str) -> Axis:
+        if a is None or b is None:
+            if not (unchanged(a, size) and unchanged(b, size)):
+                raise self.refuse(why)
+            return None
+        if not np.array_equal(a, b):
+            raise self.refuse(why)
+        return a
+
+    def create(self, parameter: str, axis: int, size: int, *, parts: int = 1) -> Axis:
+        place = self._place(parameter, axis)
+        own = self.labels.found.places[place]
+        if own is None:
+            return None
+        position = layout(self.labels, self.counts, own)
+        self.places[place] = position
+        self.equal_parts(position, size=size, parts=parts)
+        self._gather(place, position, size, parts)
+        return position
+
+    def _gather(self, place: Place, position: Axis, size: int, parts: int = 1) -> None:
+        if position is not None and not unchanged(position, size):
+            self.gathers[place] = Gather(_sections(position, size, parts if place[2] else 1))
+
+    def carry(self, parameter: str, axis: int, channels: Axis, *, size: int) -> None:
+        place = self._place(parameter, axis)
+        self._meet(place, channels, size)
+        self._gather(place, channels, size)
+
+    def consume(self, parameter: str, axis: int, channels: Axis, *, size: int, rows: int, parts: int = 1) -> None:
+        place = self._place(parameter, axis)
+        self._meet(place, channels, size)
+        if channels is None or unchanged(channels, size):
+            return
+        if np.unique(channels).size != size:
+            raise self.refuse("no longer receives every channel that it reads")
+        self.equal_parts(channels, size=size, parts=parts)
+        self.readings[place] = Reading(_sections(channels, size, parts if axis else 1), rows)
+
+    def tie(self, a: Axis, b: Axis, *, size: int) -> Axis:
+        return self._equal(a, b, size, "would combine channels that no longer line up")
+
+    def mix(self, channels: Axis, why: str) -> None:
+        if channels is not None and not np.array_equal(channels, np.arange(channels.size)):
+            raise self.refuse(why)
+
+    def uniform(self, channels: Axis, why: str) -> None:
+        if channels is not None and np.unique(np.bincount(channels)).size > 1:
+            raise self.refuse(f"{why}, and its channels would not have equally many copies")
+
+    def equal_parts(self, channels: Axis, *, size: int, parts: int) -> None:
+        if channels is None or parts == 1:
+            return
+        section = size // parts
+        whole = channels.size % parts == 0
+        if not whole or (channels.reshape(parts, -1) // section != np.arange(parts)[:, None]).any():
+            raise self.refuse(f"needs {parts} sections of equal size")
+
+    def whole_parts(self, channels: Axis, *, size: int, parts: int) -> int:
+        if channels is None:
+            return parts
+        section = size // parts
+        if channels.size % section:
+            raise self.refuse(f"copies only whole groups of {section} channels")
+        groups = channels.reshape(-1, section)
+        if (groups % section != np.arange(section)).any() or (groups // section != groups[:, :1] // section).any():
+            raise self.refuse(f"copies only whole groups of {section} channels")
+        return len(groups)
+
+    def section(self, channels: Axis, *, size: int, start: int, stop: int) -> tuple[Axis, int, int]:
+        if channels is None:
+            return None, start, stop
+        inside = np.flatnonzero((channels >= start) & (channels < stop))
+        first = int(inside[0]) if inside.size else start
+        if inside.size and not np.array_equal(inside, np.arange(first, first + inside.size)):
+            raise self.refuse("would cut out channels that are no longer neighbours")
+        return channels[inside] - start, first, first + inside.size
+
+    def concat(self, pieces: Sequence[tuple[Axis, int]]) -> Axis:
+        if all(axis is None for axis, _ in pieces):
+            return None
+        offsets = np.cumsum([0, *(size for _, size in pieces)])[:-1]
+        arrays = [np.arange(size) if axis is None else axis for axis, size in pieces]
+        return np.concatenate([a + o for a, o in zip(arrays, offsets, strict=True)])
+
+    def pad(self, channels: Axis, *, size: int, before: int, after: int, attribute: str) -> tuple[Axis, int, int]:
+        if channels is None:
+            return None, before, after
+        ends = []
+        for end in (0, 1):
+            own = self.labels.found.places[self.layer.name, attribute, end]
+            assert own is not None
+            ends.append(layout(self.labels, self.counts, own))
+        joined = np.concatenate([ends[0], channels + before, ends[1] + before + size])
+        return joined, ends[0].size, ends[1].size
+
+    def merge(self, factors: Sequence[tuple[Axis, int | None]]) -> Axis:
+        if all(size is None or unchanged(axis, size) for axis, size in factors):
+            return None
+        if any(size is None for _, size in factors):
+            raise self.refuse("merges a growing axis with the batch")
+        position = np.zeros(1, dtype=np.int64)
+        for axis, size in factors:
+            assert size is not None
+            own = np.arange(size) if axis is None else axis
+            position = (position[:, None] * size + own[None, :]).ravel()
+        return position
+
+    def split(self, channels: Axis, sizes: Sequence[int | None], *, site: str) -> tuple[Axis, ...]:
+        if channels is None:
+            return (None,) * len(sizes)
+        known = [size or 1 for size in sizes]
+        options = self.labels.found.options.get((self.layer.name, site))
+        keep = self.labels.choices.get((self.layer.name, site), options[0][0]) if options else 0
+        outer, size, inner = prod(known[:keep]), known[keep], prod(known[keep + 1 :])
+        why = f"cuts the axis into {'×'.join(map(str, known))}, and its copies do not fall into that grid"
+        if channels.size % (outer * inner):
+            raise self.refuse(why)
+        grid = channels.reshape(outer, -1, inner)
+        own = grid[0, :, 0] // inner
+        expected = (np.arange(outer)[:, None, None] * size + own[None, :, None]) * inner + np.arange(inner)
+        if not np.array_equal(grid, expected):
+            raise self.refuse(why)
+        return tuple(own if i == keep else None for i in range(len(known)))
+
+    def width(self, channels: Axis, size: int) -> int:
+        return size if channels is None else int(channels.size)
+
+    def set(self, **attributes: Any) -> None:
+        self.attributes |= attributes
+
+
+def run_student(labels: Labels, counts: Ints) -> StudentRun:
+    """The student with that many copies of each class, or the refusal.
+
+    Args:
+        labels: of the teacher.
+        counts: `(classes,)` copies of each class, at least 1.
+
+    Raises:
+        GrowthRefusedError: the student would not compute what the teacher computes; names the layer at which it fails.
+    """
+    graph = labels.graph
+    flow = PositionFlow(labels, counts)
+    values: dict[str, Axes] = {i.name: (None,) * len(i.shape) for i in graph.inputs}
+    layers = []
+    for layer in graph.layers:
+        flow.layer, flow.attributes = layer, {}
+        values[layer.name] = layer.op.flow(flow, *(Channels(graph.shapes[n], values[n]) for n in layer.inputs))
+        layers.append(_with(layer, flow.attributes))
+    for output, value in graph.outputs.items():
+        flow.layer = graph.by_name.get(value, layers[-1]) if layers else flow.layer
+        for axis in values[value]:
+            flow.mix(axis, f"is the network's output `{output}`")
+    student = dataclasses.replace(graph, layers=tuple(layers))
+    _check_widths(student, graph, values)
+    return StudentRun(student, flow.gathers, flow.readings)
+
+
+def _with(layer: Layer, attributes: dict[str, Any]) -> Layer:
+    changed = {k: v for k, v in attributes.items() if getattr(layer.op, k) != v}
+    return dataclasses.replace(layer, op=dataclasses.replace(layer.op, **changed)) if changed else layer  # type: ignore[type-var]
+
+
+def _check_widths(student: Graph, teacher: Graph, values: dict[str, Axes]) -> None:
+    """The shapes that follow from the student's attributes are those that its positions have: a check on every op."""
+    for name, axes in values.items():
+        for i, (axis, size) in enumerate(zip(axes, teacher.shapes[name], strict=True)):
+            expected = size if axis is None else axis.size
+            assert student.shapes[name][i] == expected, (name, i, student.shapes[name], expected)

@@ -1,0 +1,255 @@
+"""The only place where tensor values change: a plan and the teacher's tensors in, the student's tensors out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+
+from net2net_cli.channels.unions import Ints
+from net2net_cli.checkpoint.safetensors_header import TensorInfo
+from net2net_cli.growth.plan import AxisMap, Fill, Plan, TensorPlan
+from net2net_cli.growth.shares import copy_numbers, generator, share_rows
+
+Array = npt.NDArray[Any]
+
+BLOCK_BYTES = 8 << 20
+"""About how much of a tensor is in memory at a time."""
+
+
+class Tensors(Protocol):
+    """Where a network's tensors are read from: a mapped file, or a growth that is computed as it is read."""
+
+    def info(self, name: str) -> TensorInfo:
+        """Stored type and shape."""
+        ...
+
+    def read(self, name: str) -> Array:
+        """The tensor; not to be written to."""
+        ...
+
+
+class Grown:
+    """The student of a plan as a source of tensors, each computed when it is read."""
+
+    def __init__(self, plan: Plan, teacher: Tensors) -> None:
+        self.plan = plan
+        self.teacher = teacher
+
+    def info(self, name: str) -> TensorInfo:
+        """Stored type and shape."""
+        return student_info(self.plan.tensors[name], self.teacher, self.plan)
+
+    def read(self, name: str) -> Array:
+        """The whole tensor."""
+        tensor = self.plan.tensors[name]
+        if tensor.source is not None and not tensor.axes and tensor.fill is None:
+            return self.teacher.read(tensor.source)
+        pieces = list(self.blocks(name))
+        flat = pieces[0].ravel() if len(pieces) == 1 else np.concatenate([p.ravel() for p in pieces])
+        return flat.reshape(tensor.shape)
+
+    def blocks(self, name: str) -> Iterator[Array]:
+        """The tensor in order, a block of rows at a time."""
+        seed = self.plan.operation.seed or 0
+        return tensor_blocks(self.plan.tensors[name], self.teacher, self.info(name), seed)
+
+
+def student_info(tensor: TensorPlan, teacher: Tensors, plan: Plan) -> TensorInfo:
+    """Stored type and shape of a student tensor; a new one takes the type that most of the teacher's weights have."""
+    if tensor.dtype is not None:
+        return TensorInfo(tensor.dtype, tensor.shape)
+    if tensor.source is not None:
+        return TensorInfo(teacher.info(tensor.source).dtype, tensor.shape)
+    return TensorInfo(stored_dtype(plan, teacher), tensor.shape)
+
+
+def stored_dtype(plan: Plan, teacher: Tensors) -> str:
+    """The floating type that most of the teacher's parameters are stored in."""
+    sizes: dict[str, int] = {}
+    for name, _, _, slot in plan.teacher.tensors():
+        if not slot.integer:
+            info = teacher.info(name)
+            sizes[info.dtype] = sizes.get(info.dtype, 0) + info.nbytes
+    return max(sizes, key=lambda dtype: sizes[dtype], default="F32")
+
+
+def tensor_blocks(tensor: TensorPlan, teacher: Tensors, info: TensorInfo, seed: int) -> Iterator[Array]:
+    """A student tensor in C order, some rows at a time.
+
+    Args:
+        tensor: the plan of it.
+        teacher: where its source is read.
+        info: stored type and shape of the result.
+        seed: of the draws.
+
+    Yields:
+        C-contiguous arrays whose bytes, one after the other, are the tensor's.
+    """
+    if tensor.source is None:
+        assert tensor.fill is not None
+        yield from _new(tensor, info, generator(seed, tensor.name, "fill"))
+    elif not tensor.axes and tensor.fill is None:
+        yield from _copied(teacher.read(tensor.source))
+    else:
+        yield from _gathered(tensor, teacher.read(tensor.source), seed)
+
+
+def _copied(source: Array) -> Iterator[Array]:
+    flat = source.reshape(-1)
+    step = max(1, BLOCK_BYTES // max(1, flat.itemsize))
+    for start in range(0, flat.size, step):
+        yield flat[start : start + step]
+    if not flat.size:
+        yield flat
+
+
+def _new(tensor: TensorPlan, info: TensorInfo, rng: np.random.Generator) -> Iterator[Array]:
+    fill = tensor.fill
+    assert fill is not None
+    rows = info.shape[0] if info.shape else 1
+    row = int(np.prod(info.shape[1:]))
+    step = max(1, BLOCK_BYTES // max(8, 8 * row))
+    for start in range(0, rows, step):
+        stop = min(rows, start + step)
+        values = fill_rows(fill, info.shape or (1,), start, stop, rng)
+        yield np.ascontiguousarray(values.astype(info.numpy_dtype))
+
+
+def fill_rows(fill: Fill, shape: tuple[int, ...], start: int, stop: int, rng: np.random.Generator) -> Array:
+    """Rows start … stop of a tensor that a constructor makes, in float64."""
+    block = (stop - start, *shape[1:])
+    if fill.kind == "uniform":
+        return rng.uniform(-fill.value, fill.value, block)
+    if fill.kind == "normal":
+        return rng.normal(0.0, fill.value, block)
+    if fill.kind == "vector":
+        assert fill.vector is not None
+        return np.asarray(fill.vector[start:stop], dtype=np.float64)
+    values = np.full(block, fill.value if fill.kind == "constant" else 0.0)
+    if fill.kind != "constant":
+        rows = np.arange(start, stop)
+        middle = values.reshape(*block[:2], -1)
+        centre = middle[:, :, middle.shape[2] // 2]  # the middle of odd kernels, flattened
+        if fill.kind == "dirac":
+            sign = np.where(rows < shape[0] // 2, 1.0, -1.0) if fill.value < 0 else 1.0
+            centre[rows - start, rows % shape[1]] = sign
+        else:
+            centre[rows - start, rows] = fill.value
+            centre[rows - start, rows + shape[0]] = -fill.value
+    return values
+
+
+def _gathered(tensor: TensorPlan, source: Array, seed: int) -> Iterator[Array]:
+    """Rows are gathered along axis 0, then every other axis within the block, then factors are applied."""
+    maps = {m.axis: m for m in tensor.axes}
+    rows = maps[0].position[0] if 0 in maps else np.arange(tensor.shape[0])
+    sections = maps[1].position.shape[0] if 1 in maps else 1
+    row_bytes = source.itemsize * int(np.prod(tensor.shape[1:]))
+    per_section = rows.size // sections
+    step = max(1, min(per_section, BLOCK_BYTES // max(1, row_bytes)))
+    touch = _Touch(tensor, maps, source, seed, step)
+    for section in range(sections):
+        for start in range(section * per_section, (section + 1) * per_section, step):
+            stop = min(start + step, (section + 1) * per_section)
+            block = source[rows[start:stop]]
+            for axis, axis_map in maps.items():
+                if axis:
+                    place = axis_map.position[section if axis == 1 else 0]
+                    block = np.take(block, place, axis=axis)
+            yield np.ascontiguousarray(touch(block, section, start, stop))
+
+
+class _Touch:
+    """Shares, factors, redraws and noise on gathered blocks; blocks come in order."""
+
+    def __init__(self, tensor: TensorPlan, maps: Mapping[int, AxisMap], source: Array, seed: int, step: int) -> None:
+        self.tensor, self.maps, self.step = tensor, maps, step
+        self.rng = generator(seed, tensor.name, "shares")
+        self.redraw = generator(seed, tensor.name, "fill")
+        self.noise = generator(seed, tensor.name, "noise")
+        self.reading = next((m for m in maps.values() if m.shares), None)
+        self.iterator: Iterator[Array] = iter(())
+        self.section = -1
+        self.scale = _rms(source) * tensor.noise if tensor.noise else 0.0
+        if self.reading is not None and self.reading.axis == 0:
+            self.whole = self._transposed(self.reading)
+
+    def _transposed(self, reading: AxisMap) -> Array:
+        """Shares `(width, rows)` of a tensor whose axis 0 is the one that reads (transposed convolution)."""
+        shares, rows = reading.shares, self.tensor.shape[1]
+        assert shares is not None
+        return np.concatenate(list(share_rows(shares.split, reading.position[0], rows, rows, self.rng))).T
+
+    def _shares(self, reading: AxisMap, section: int, start: int, stop: int) -> Array:
+        if reading.axis == 0:
+            return self.whole[start:stop]
+        if section != self.section:
+            self.section = section
+            shares = reading.shares
+            assert shares is not None
+            rows = self.tensor.shape[0] // reading.position.shape[0]
+            self.iterator = share_rows(shares.split, reading.position[section], rows, self.step, self.rng)
+        return next(self.iterator)
+
+    def __call__(self, block: Array, section: int, start: int, stop: int) -> Array:
+        if self.reading is not None:
+            block = _scaled(block, self._shares(self.reading, section, start, stop))
+        for axis, axis_map in self.maps.items():
+            if axis_map.factor is not None:
+                shape = [1] * block.ndim
+                shape[axis] = -1
+                factor = axis_map.factor[start:stop] if axis == 0 else axis_map.factor
+                block = (block.astype(np.float64) * factor.reshape(shape)).astype(block.dtype)
+        if self.tensor.fill is not None or self.tensor.noise:
+            block = self._with_new(block, self._later_copies(block.shape, section, start, stop), start, stop)
+        return block
+
+    def _later_copies(self, shape: tuple[int, ...], section: int, start: int, stop: int) -> npt.NDArray[np.bool_]:
+        """Entries that stand at the second or a later copy of a slice, on any axis."""
+        later = np.zeros(shape, dtype=bool)
+        for axis, axis_map in self.maps.items():
+            second = _is_later(axis_map.position[section if axis == 1 else 0])
+            along = [1] * len(shape)
+            along[axis] = -1
+            later |= (second[start:stop] if axis == 0 else second).reshape(along)
+        return later
+
+    def _with_new(self, block: Array, later: npt.NDArray[np.bool_], start: int, stop: int) -> Array:
+        if self.tensor.fill is not None:
+            drawn = fill_rows(self.tensor.fill, (self.tensor.shape[0], *block.shape[1:]), start, stop, self.redraw)
+        else:
+            drawn = block.astype(np.float64) + self.noise.normal(0.0, self.scale, block.shape)
+        return np.where(later, drawn.astype(block.dtype), block)
+
+
+def _is_later(position: Ints) -> npt.NDArray[np.bool_]:
+    return copy_numbers(position)[0] > 0
+
+
+def _rms(source: Array) -> float:
+    values = source.astype(np.float64)
+    return float(np.sqrt(np.mean(values * values))) if values.size else 0.0
+
+
+_BITS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+
+
+def _scaled(block: Array, shares: Array) -> Array:
+    """A block `(rows, width, …)` times shares `(rows, width)`.
+
+    Shares of 0 and 1 clear or keep bits, so that a kept value is the teacher's own in every stored type; others are
+    multiplied in float64 and rounded once.
+    """
+    shares = shares.reshape(shares.shape + (1,) * (block.ndim - 2))
+    if shares.dtype == bool:
+        bits = block.view(_BITS[block.itemsize])
+        bits &= np.where(shares, np.iinfo(bits.dtype).max, 0).astype(bits.dtype)
+        return block
+    return (block.astype(np.float64) * shares).astype(block.dtype)
+
+
+assert ml_dtypes.bfloat16 is not None  # importing it teaches numpy the type

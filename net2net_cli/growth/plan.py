@@ -1,0 +1,133 @@
+"""A plan: what each tensor of the student is made of. Data only; planners decide, `apply` obeys.
+
+Dry runs, `--json`, the file writer and the tests read the same plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy.typing as npt
+
+from net2net_cli.architecture.graph import Graph
+from net2net_cli.channels.unions import Ints
+
+Split: TypeAlias = Literal["ownership", "random", "equal"]
+"""How the copies of a channel share what its readers did with it."""
+
+SPLITS: tuple[Split, ...] = ("ownership", "random", "equal")
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Factors on an axis that reads copied channels: over the copies of one channel they sum to 1, for each row.
+
+    Attributes:
+        split: `ownership` gives the whole to one copy, another one for each row; `random` draws positive shares;
+            `equal` gives each copy the same.
+        rows: the tensor's axis along which the shares differ.
+    """
+
+    split: Split
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class AxisMap:
+    """One axis of a student tensor in terms of the teacher's: `student[j] = factor[j] · teacher[position[j]]`.
+
+    Attributes:
+        axis: 0 or higher; sections other than one only on axis 1.
+        position: `(sections, width)` teacher slices; section s holds for the s-th part of the rows (axis 0).
+        shares: where the axis reads copied channels.
+        factor: `(width,)` fixed factors, or None for 1.
+    """
+
+    axis: int
+    position: Ints
+    shares: Shares | None = None
+    factor: npt.NDArray[Any] | None = None
+
+    @property
+    def width(self) -> int:
+        """Slices of the student's axis."""
+        return int(self.position.shape[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """Values that no teacher tensor gives: a closed set of constructors.
+
+    Attributes:
+        kind: `constant`; `dirac` (1 at `[i, i mod width, centre]`, the sign falling to −1 in the second half where
+            `value` is −1); `eye_pair` ([I, −I]·value); `vector`; `uniform` in ±value; `normal` with std value.
+        value: see `kind`.
+        vector: `(n,)` for kind `vector`.
+    """
+
+    kind: Literal["constant", "dirac", "eye_pair", "vector", "uniform", "normal"]
+    value: float = 0.0
+    vector: npt.NDArray[Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TensorPlan:
+    """One tensor of the student.
+
+    Attributes:
+        name: in the state dict.
+        shape: the student's.
+        source: the teacher's tensor that it is gathered from, or None where `fill` makes it.
+        axes: the axes that change; none for a plain copy.
+        fill: makes the tensor where it has no source; otherwise redraws every entry that stands at the second or a
+            later copy of a slice (random padding).
+        noise: standard deviation, in units of the tensor's own root mean square, of what is added to those entries.
+        dtype: the safetensors name of the stored type where it is not that of the source.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    source: str | None
+    axes: tuple[AxisMap, ...] = ()
+    fill: Fill | None = None
+    noise: float = 0.0
+    dtype: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What was asked for, as the lineage records it."""
+
+    name: str
+    arguments: Mapping[str, Any]
+    seed: int | None
+    exact: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A growth.
+
+    Attributes:
+        teacher: the network that grows.
+        student: the grown network.
+        tensors: the student's, by name, in the order of its layers.
+        operation: for the lineage.
+        rounds: whether stored values are products that were rounded (random or equal shares, batch-norm statistics), so
+            that outputs agree to the stored type's precision and no better.
+        notes: for people: what was decided where they left it open.
+    """
+
+    teacher: Graph
+    student: Graph
+    tensors: Mapping[str, TensorPlan]
+    operation: Operation
+    rounds: bool = False
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def changed(self) -> list[TensorPlan]:
+        """Tensors that are no plain copies."""
+        return [t for t in self.tensors.values() if t.axes or t.fill or t.source is None]

@@ -1,0 +1,109 @@
+"""How the copies of a channel share what its readers did with it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from net2net_cli.channels.unions import Ints
+from net2net_cli.growth.plan import Split
+
+Floats = npt.NDArray[np.float64]
+
+ORDERS = 64
+"""Random orders of the rows that are dealt out; positions draw one of them each, and a random start."""
+
+
+def generator(seed: int, *names: str) -> np.random.Generator:
+    """A stream of random numbers of its own for each seed and name, the same on every machine."""
+    digest = hashlib.sha256("\0".join(names).encode()).digest()
+    return np.random.Generator(np.random.PCG64([seed, int.from_bytes(digest[:8], "little")]))
+
+
+def copy_numbers(position: Ints) -> tuple[Ints, Ints]:
+    """For each slice, which copy of its position it is (0, 1, …), and how many copies that position has.
+
+    Args:
+        position: `(width,)`.
+
+    Returns:
+        two arrays `(width,)`.
+    """
+    order = np.argsort(position, kind="stable")
+    ordered = position[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if position.size else np.zeros(0, dtype=np.int64)
+    sizes = np.diff(np.append(starts, position.size))
+    number = np.empty_like(position)
+    number[order] = np.arange(position.size) - np.repeat(starts, sizes)
+    copies = np.empty_like(position)
+    copies[order] = np.repeat(sizes, sizes)
+    return number, copies
+
+
+def share_rows(split: Split, position: Ints, rows: int, step: int, rng: np.random.Generator) -> Iterator[Floats]:
+    """Shares of the copies, some rows at a time: over the copies of one position they sum to 1 in each row.
+
+    `ownership` deals the rows out to the copies in turn, in random order, so that no copy goes without; a position with
+    more copies than there are rows gets `random` shares.
+
+    Args:
+        split: the rule.
+        position: `(width,)` teacher slice of each student slice.
+        rows: how many rows there are in all.
+        step: how many rows a block has.
+        rng: the source of every draw; blocks of any size draw the same.
+
+    Yields:
+        `(≤ step, width)`; for `ownership` of dtype bool wherever all positions are dealt out.
+    """
+    number, copies = copy_numbers(position)
+    drawn = copies > (rows if split == "ownership" else 0 if split == "random" else rows + position.size)
+    deal = _Deal(position, number, copies, rows, rng) if split == "ownership" else None
+    for start in range(0, rows, step):
+        block = range(start, min(rows, start + step))
+        base = deal.owned(block) if deal else np.broadcast_to(1.0 / copies, (len(block), position.size))
+        if drawn.any():
+            random = _random(position, len(block), rng)
+            yield np.where(drawn, random, base)
+        else:
+            yield base  # type: ignore[misc]  # bool where every share is 0 or 1
+
+
+class _Deal:
+    """Which copy owns a position in a row."""
+
+    def __init__(self, position: Ints, number: Ints, copies: Ints, rows: int, rng: np.random.Generator) -> None:
+        self.number, self.copies = number, copies
+        self.contested = np.flatnonzero(copies > 1)
+        self.orders = np.argsort(rng.random((ORDERS, rows)), axis=1).astype(np.int32)
+        size = int(position.max(initial=-1)) + 1
+        which, start = rng.integers(ORDERS, size=size), rng.integers(1 << 30, size=size)
+        at = position[self.contested]
+        self.which, self.start = which[at].astype(np.intp), (start[at] % copies[self.contested]).astype(np.int32)
+
+    def owned(self, block: range) -> npt.NDArray[np.bool_]:
+        """`(len(block), width)`: whether each slice owns its position in each row."""
+        mask = np.ones((len(block), self.number.size), dtype=bool)
+        if self.contested.size:
+            turns = self.orders[:, block.start : block.stop].T[:, self.which]
+            turns += self.start
+            turns %= self.copies[self.contested].astype(np.int32)
+            mask[:, self.contested] = turns == self.number[self.contested].astype(np.int32)
+        return mask
+
+
+def _random(position: Ints, rows: int, rng: np.random.Generator) -> Floats:
+    """Positive shares between about 1/3 and 3 of the mean."""
+    raw = 0.5 + rng.random((rows, position.size))
+    order = np.argsort(position, kind="stable")
+    ordered = position[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    sums = np.add.reduceat(raw[:, order], starts, axis=1)
+    which = np.cumsum(np.r_[False, ordered[1:] != ordered[:-1]])
+    totals = np.empty_like(raw)
+    totals[:, order] = sums[:, which]
+    shares: Floats = raw / totals
+    return shares

@@ -1,0 +1,185 @@
+"""Plans that widen layers (Net2WiderNet; Chen, Goodfellow & Shlens, ICLR 2016, arXiv:1511.05641)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from net2net_cli.architecture.graph import Graph
+from net2net_cli.channels.counts import Demand, NoCountsError, refuse, solve
+from net2net_cli.channels.labels import Labels, find_labels
+from net2net_cli.channels.positions import StudentRun, run_student
+from net2net_cli.channels.unions import Ints
+from net2net_cli.errors import GrowthRefusedError, SpecError
+from net2net_cli.growth.plan import AxisMap, Operation, Plan, Shares, Split, TensorPlan
+from net2net_cli.growth.requests import Request, resolve
+from net2net_cli.growth.shares import generator
+
+
+@dataclass(frozen=True, slots=True)
+class WidenOptions:
+    """How to widen, beside how much.
+
+    Attributes:
+        split: how copies share what their readers did.
+        noise: added to copies, in units of each tensor's root mean square; above 0 the student is approximate.
+        round_to: widths are rounded up to a multiple.
+        where_possible: globs pass over layers that cannot grow.
+    """
+
+    split: Split = "ownership"
+    noise: float = 0.0
+    seed: int = 0
+    round_to: int = 1
+    where_possible: bool = False
+
+
+def plan_widen(graph: Graph, requests: Sequence[Request], options: WidenOptions | None = None) -> Plan:
+    """Plan a student in which the named layers, and all that is coupled to them, are wider.
+
+    Raises:
+        UsageError: a request cannot be meant; see `resolve`.
+        GrowthRefusedError: no exact student has these widths.
+    """
+    options = options or WidenOptions()
+    labels = find_labels(graph)
+    demands, notes = resolve(labels, requests, round_to=options.round_to, where_possible=options.where_possible)
+    optional = {d.layer for d in demands} if options.where_possible and all(r.is_glob for r in requests) else set()
+    run, passed = _solve(labels, demands, options, optional)
+    arguments = {
+        "layers": {r.pattern: r.width for r in requests},
+        "split": options.split,
+        "noise": options.noise,
+        "round_to": options.round_to,
+        "where_possible": options.where_possible,
+    }
+    operation = Operation("widen", arguments, options.seed, exact=options.noise == 0)
+    return _plan(labels, run, options, operation, (*notes, *passed))
+
+
+def plan_like(graph: Graph, target: Graph, options: WidenOptions | None = None) -> Plan:
+    """Plan a student whose widths are those of a wider network with the same layers.
+
+    Raises:
+        SpecError: the target has other layers.
+        GrowthRefusedError: no exact student has the target's shapes.
+    """
+    options = options or WidenOptions()
+    _same_layers(graph, target)
+    labels = find_labels(graph)
+    demands = _demands_like(labels, target)
+    if not demands:
+        raise GrowthRefusedError("the target is no wider than the teacher", "give a spec with wider layers")
+    run, _ = _solve(labels, demands, options, set())
+    wrong = next(
+        (n for n, layer, key, slot in run.graph.tensors() if slot.shape != _slot_shape(target, layer.name, key)), None
+    )
+    if wrong is not None:
+        raise GrowthRefusedError(
+            f"`{wrong}` would not get the target's shape", "the other layers of its group must agree"
+        )
+    arguments = {"like": {d.layer: d.width for d in demands}, "split": options.split, "noise": options.noise}
+    operation = Operation("widen", arguments, options.seed, exact=options.noise == 0)
+    return _plan(labels, run, options, operation, ())
+
+
+def _slot_shape(graph: Graph, layer: str, key: str) -> tuple[int, ...]:
+    return graph.by_name[layer].op.tensors()[key].shape
+
+
+def _same_layers(graph: Graph, target: Graph) -> None:
+    for name in dict.fromkeys((*_weighted(graph), *_weighted(target))):
+        ours, theirs = graph.by_name.get(name), target.by_name.get(name)
+        if ours is None or theirs is None or ours.op.name != theirs.op.name:
+            where = "target" if theirs is None else "teacher"
+            raise SpecError(
+                f"`{name}` is not the same layer in teacher and target"
+                if ours and theirs
+                else f"`{name}` has no counterpart in the {where}",
+                "`--like` needs a network with the same layers; it takes the widths alone",
+            )
+
+
+def _weighted(graph: Graph) -> list[str]:
+    return [layer.name for layer in graph.layers if layer.op.tensors() and layer.weights_of is None]
+
+
+def _demands_like(labels: Labels, target: Graph) -> list[Demand]:
+    demands = []
+    for (layer, key, axis), own in labels.found.created.items():
+        slot = _slot_shape(target, layer, key)
+        groups = int(getattr(target.by_name[layer].op, "groups", 1)) if axis else 1
+        width = slot[axis] * groups
+        if width < own.size:
+            raise GrowthRefusedError(f"`{layer}` is {own.size} wide, and only {width} in the target", layer=layer)
+        if width > own.size:
+            demands.append(Demand(layer, own, width))
+    return demands
+
+
+def _solve(
+    labels: Labels, demands: list[Demand], options: WidenOptions, optional: set[str]
+) -> tuple[StudentRun, list[str]]:
+    """Copies for the demands, and the student's run; optional demands that have no solution are passed over."""
+    passed: list[str] = []
+    while True:
+        try:
+            counts = solve(labels, demands, generator(options.seed, "counts"))
+            return run_student(labels, counts), passed
+        except NoCountsError as failed:
+            culprit = _culprit(labels, demands, failed, options)
+            refusal = refuse(labels, culprit, failed, [d for d in demands if d is not culprit])
+        except GrowthRefusedError as refused:
+            refusal = refused
+            culprit = demands[0]
+            if optional and len(demands) > 1:
+                culprit = _first_refused(labels, demands, options) or culprit
+        if culprit.layer not in optional or len(demands) == 1:
+            raise refusal
+        passed.append(f"passed over: {refusal.message}")
+        demands = [d for d in demands if d is not culprit]
+
+
+def _culprit(labels: Labels, demands: list[Demand], failed: NoCountsError, options: WidenOptions) -> Demand:
+    """The demand that fails by itself, or else the one whose layer failed."""
+    for demand in demands:
+        try:
+            solve(labels, [demand], generator(options.seed, "counts"))
+        except NoCountsError:
+            return demand
+    return next((d for d in demands if d.layer == failed.layer), demands[0])
+
+
+def _first_refused(labels: Labels, demands: list[Demand], options: WidenOptions) -> Demand | None:
+    for demand in demands:
+        try:
+            run_student(labels, _counts(labels, demand, options))
+        except (GrowthRefusedError, NoCountsError):
+            return demand
+    return None
+
+
+def _counts(labels: Labels, demand: Demand, options: WidenOptions) -> Ints:
+    return solve(labels, [demand], generator(options.seed, "counts"))
+
+
+def _plan(labels: Labels, run: StudentRun, options: WidenOptions, operation: Operation, notes: tuple[str, ...]) -> Plan:
+    tensors = {
+        name: TensorPlan(name, slot.shape, name, _axes(run, layer.name, key, options.split), noise=0.0)
+        for name, layer, key, slot in run.graph.tensors()
+    }
+    if options.noise:
+        tensors = {n: replace(t, noise=options.noise) if t.axes and len(t.shape) > 1 else t for n, t in tensors.items()}
+    rounds = options.split != "ownership"
+    return Plan(labels.graph, run.graph, tensors, operation, rounds, notes)
+
+
+def _axes(run: StudentRun, layer: str, key: str, split: Split) -> tuple[AxisMap, ...]:
+    """How each changed axis of one tensor comes about; a tensor has few axes."""
+    maps = [AxisMap(place[2], g.position) for place, g in run.gathers.items() if place[:2] == (layer, key)]
+    maps += [
+        AxisMap(place[2], reading.position, Shares(split, reading.rows))
+        for place, reading in run.readings.items()
+        if place[:2] == (layer, key)
+    ]
+    return tuple(sorted(maps, key=lambda m: m.axis))
