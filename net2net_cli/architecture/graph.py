@@ -101,7 +101,7 @@ class Graph:
                 found[layer.name] = layer.op.shape(*(found[name] for name in (*layer.inputs, *layer.op.references())))
             except KeyError as missing:
                 raise SpecError(f"layer `{layer.name}` reads {missing}, which no layer before it makes") from None
-            except (ValueError, IndexError) as wrong:
+            except (ValueError, IndexError, TypeError, ArithmeticError, AssertionError) as wrong:
                 given = ", ".join(show(found[name]) for name in layer.inputs)
                 raise SpecError(
                     f"layer `{layer.name}` ({layer.op.name}) does not fit its input {given}: {wrong}"

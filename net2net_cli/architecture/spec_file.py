@@ -214,9 +214,7 @@ def _read_layer(value: Any, place: Place) -> Layer:
     when = entry.get("when", "always")
     if when not in ("always", "train"):
         place.at("when").expect(when, "`always` or `train`")
-    owner = entry.get("weights_of")
-    if owner is not None:
-        check_name(owner, place.at("weights_of"))
+    owner = check_name(entry["weights_of"], place.at("weights_of")) if "weights_of" in entry else None
     inputs = tuple(check_name(item, p) for item, p in _items(entry["inputs"], place.at("inputs")))
     rest = {k: v for k, v in entry.items() if k not in LAYER_KEYS}
     return Layer(name, decode_op(REGISTRY[op], rest, place), inputs, owner, when)

@@ -69,7 +69,8 @@ def shown(value: object) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The clause that names what may have been meant, or nothing."""
-    close = difflib.get_close_matches(name[:200], list(known), n=3)
+    folded = {candidate.lower(): candidate for candidate in known}
+    close = [folded[found] for found in difflib.get_close_matches(name[:200].lower(), list(folded), n=3)]
     return f"did you mean {' or '.join(f'`{c}`' for c in close)}?" if close else ""
 
 

@@ -200,6 +200,9 @@ class Expand(Op):
         if new < 0:
             raise ValueError(f"it gives {len(self.size)} sizes to a tensor with {len(x)} axes")
         wanted = [known[w.value][w.axis] if isinstance(w, SizeOf) else w for w in self.size]
+        for have, want in zip(x, wanted[new:], strict=True):
+            if have not in (1, want) and want != -1:
+                raise ValueError(f"it stretches an axis of size {have} to {want}; only size 1 can be stretched")
         return tuple(have if want == -1 else want for have, want in zip((1,) * new + x, wanted, strict=True))
 
     def flow(self, f: Flow, *inputs: Channels) -> Axes:

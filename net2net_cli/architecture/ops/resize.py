@@ -9,7 +9,6 @@ from net2net_cli.architecture.flow import Axes, Channels, Flow
 from net2net_cli.architecture.ops.base import Call, Input, Op, SizeOf, op
 from net2net_cli.architecture.shapes import Shape, fixed
 
-
 _ARGUMENTS = "input size scale_factor mode align_corners"
 
 

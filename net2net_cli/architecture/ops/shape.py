@@ -99,6 +99,11 @@ class Rearrange(Op):
         """The pattern, parsed once."""
         return Pattern(self.pattern)
 
+    def check(self) -> None:
+        unknown = set(self.axes) - {name for axis in self.parsed.left for name in axis}
+        if unknown:
+            raise ValueError(f"`axes` names {', '.join(sorted(unknown))}, which the pattern does not")
+
     def shape(self, *inputs: Shape) -> Shape:
         sizes = self.parsed.sizes(inputs[0], self.axes)
         return tuple(product(sizes[name] for name in axis) for axis in self.parsed.right)
