@@ -134,12 +134,12 @@ def fill_rows(fill: Fill, shape: tuple[int, ...], start: int, stop: int, rng: np
         rows = np.arange(start, stop)
         middle = values.reshape(*block[:2], -1)
         centre = middle[:, :, middle.shape[2] // 2]  # the middle of odd kernels, flattened
-        if fill.kind == "dirac":
-            sign = np.where(rows < shape[0] // 2, 1.0, -1.0) if fill.value < 0 else 1.0
-            centre[rows - start, rows % shape[1]] = sign
-        else:
+        if fill.kind == "join_pair":
             centre[rows - start, rows] = fill.value
             centre[rows - start, rows + shape[0]] = -fill.value
+        else:
+            negative = (fill.kind == "split_pair") & (rows >= shape[0] // 2)
+            centre[rows - start, rows % shape[1]] = np.where(negative, -fill.value, fill.value)
     return values
 
 

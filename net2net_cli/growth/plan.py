@@ -61,13 +61,13 @@ class Fill:
     """Values that no teacher tensor gives: a closed set of constructors.
 
     Attributes:
-        kind: `constant`; `dirac` (1 at `[i, i mod width, centre]`, the sign falling to −1 in the second half where
-            `value` is −1); `eye_pair` ([I, −I]·value); `vector`; `uniform` in ±value; `normal` with std value.
+        kind: `constant`; `dirac` (value at `[i, i mod width, centre]`); `split_pair` ([I; −I]·value, likewise);
+            `join_pair` ([I, −I]·value); `vector`; `uniform` in ±value; `normal` with std value.
         value: see `kind`.
         vector: `(n,)` for kind `vector`.
     """
 
-    kind: Literal["constant", "dirac", "eye_pair", "vector", "uniform", "normal"]
+    kind: Literal["constant", "dirac", "split_pair", "join_pair", "vector", "uniform", "normal"]
     value: float = 0.0
     vector: npt.NDArray[Any] | None = None
 

@@ -1,0 +1,157 @@
+"""Residual blocks repeated silently: the copy adds zero to the stream until it is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from net2net_cli.architecture.graph import Graph, Layer
+from net2net_cli.architecture.ops import activation as act
+from net2net_cli.architecture.ops import arithmetic, conv, dropout, join, norm, pool, shape
+from net2net_cli.architecture.shapes import show
+from net2net_cli.errors import GrowthRefusedError
+from net2net_cli.growth.rewrite import free_name, insert_behind, renamed
+
+WEIGHTED = (conv.ConvolutionBase, conv.Linear, norm.PerChannelNorm, norm.GroupNorm, norm.LayerNorm)
+"""Ops whose output is zero where all their parameters are."""
+
+PASS_ZERO = (
+    *(act.Identity, act.ReLU, act.ReLU6, act.LeakyReLU, act.PReLU, act.GELU, act.SiLU, act.Hardswish, act.Tanh),
+    *(act.ELU, act.CELU, act.SELU, act.Mish, act.Softsign),
+    *(dropout.Dropout, dropout.Dropout1d, dropout.Dropout2d, dropout.Dropout3d, dropout.StochasticDepth),
+    *(shape.Rearrange, pool.Window),
+)
+"""Ops of one input that turn zero into zero."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A residual block: `out` = φ(`stream` + branch), or without φ.
+
+    Attributes:
+        layers: all whose names begin with the block's.
+        silenced: the layers whose parameters are zero in a silent copy.
+    """
+
+    name: str
+    layers: tuple[Layer, ...]
+    stream: str
+    out: str
+    silenced: tuple[str, ...]
+
+
+def layers_of(graph: Graph, name: str) -> tuple[Layer, ...]:
+    """The layers inside the module of that name."""
+    return tuple(layer for layer in graph.layers if layer.name.startswith(f"{name}."))
+
+
+def find_block(graph: Graph, name: str) -> Block:
+    """The residual block of that name.
+
+    Raises:
+        GrowthRefusedError: it is none that could be repeated silently; says why.
+    """
+    layers = layers_of(graph, name)
+    inside = {layer.name for layer in layers}
+    streams = dict.fromkeys(value for layer in layers for value in layer.inputs if value not in inside)
+    outs = [v for v in inside if any(r.name not in inside for r in graph.readers[v]) or v in graph.output_values()]
+    if len(streams) != 1 or len(outs) != 1:
+        raise _refusal(name, f"it has {len(streams)} inputs and {len(outs)} outputs; a residual block has one of each")
+    stream, out = next(iter(streams)), outs[0]
+    if graph.shapes[stream] != graph.shapes[out]:
+        change = f"{show(graph.shapes[stream])} to {show(graph.shapes[out])}"
+        raise _refusal(name, f"it changes the shape from {change}, so that its copy could not be added to the stream")
+    addition = _addition(graph, name, out)
+    branches = [value for value in addition.inputs if value != stream]
+    if len(branches) != 1:
+        raise _refusal(name, f"no operand of its last addition (`{addition.name}`) is the block's own input")
+    return Block(name, layers, stream, out, _silenced(graph, name, inside, branches[0]))
+
+
+def _refusal(name: str, why: str) -> GrowthRefusedError:
+    hint = "name a residual block whose shortcut is the identity, or a single layer"
+    return GrowthRefusedError(f"`{name}` cannot be repeated: {why}", hint, layer=name)
+
+
+def _addition(graph: Graph, name: str, out: str) -> Layer:
+    """The addition at the block's end, behind which only an idempotent activation may stand: φ(φ(x) + 0) = φ(x)."""
+    layer = graph.by_name[out]
+    while isinstance(layer.op, act.Elementwise) and layer.op.idempotent and layer.inputs[0] in graph.by_name:
+        layer = graph.by_name[layer.inputs[0]]
+    if not isinstance(layer.op, arithmetic.Add) or layer.op.scalar is not None:
+        raise _refusal(name, f"it does not end in an addition, but in `{layer.name}` ({layer.op.name})")
+    return layer
+
+
+def _silenced(graph: Graph, name: str, inside: set[str], value: str) -> tuple[str, ...]:
+    """The layers nearest to the end of the branch that make it zero when their parameters are."""
+    if value not in inside:
+        raise _refusal(name, "its branch has no layer whose weights could silence it")
+    layer = graph.by_name[value]
+    op = layer.op
+    if isinstance(op, WEIGHTED) and "weight" in op.tensors():
+        if layer.weights_of is not None or any(other.weights_of == layer.name for other in graph.layers):
+            raise _refusal(name, f"`{layer.name}`, which would be silenced, shares its weights")
+        return (layer.name,)
+    if isinstance(op, PASS_ZERO) or (isinstance(op, (arithmetic.Mul, arithmetic.Div)) and op.scalar is not None):
+        return _silenced(graph, name, inside, layer.inputs[0])
+    if isinstance(op, arithmetic.Mul):
+        return _either(graph, name, inside, layer)
+    if isinstance(op, (arithmetic.Add, join.Cat)) and getattr(op, "scalar", None) is None:
+        found = [_silenced(graph, name, inside, operand) for operand in layer.inputs]
+        return tuple(dict.fromkeys(n for names in found for n in names))
+    raise _refusal(name, f"its branch ends in `{layer.name}` ({op.name}), which no zero weights silence")
+
+
+def _either(graph: Graph, name: str, inside: set[str], product: Layer) -> tuple[str, ...]:
+    """A product is zero where one factor is: squeeze-excite's branch, rather than its gate."""
+    refusal: GrowthRefusedError | None = None
+    wide = sorted(product.inputs, key=lambda v: [n == 1 for n in graph.shapes[v]].count(True))
+    for operand in wide:
+        try:
+            return _silenced(graph, name, inside, operand)
+        except GrowthRefusedError as refused:
+            refusal = refusal or refused
+    assert refusal is not None
+    raise refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """A graph in which a block is repeated.
+
+    Attributes:
+        sources: new layer -> the layer whose tensors it copies.
+        silenced: new layers whose parameters are zero.
+    """
+
+    graph: Graph
+    name: str
+    sources: dict[str, str]
+    silenced: tuple[str, ...]
+
+
+def repeat(graph: Graph, block: Block, template: str) -> Repeated:
+    """Put a silent copy behind a block.
+
+    Args:
+        graph: the network.
+        block: what is repeated.
+        template: the block whose number the copy follows, where it can.
+    """
+    name = _twin_name(graph, template)
+    names = {layer.name: name + layer.name[len(block.name) :] for layer in block.layers}
+    twins = renamed(block.layers, names, {block.stream: block.out})
+    # The copy stands behind the whole block, since layers of it may come after its output.
+    grown = insert_behind(graph, block.out, twins, names[block.out])
+    return Repeated(grown, name, {new: old for old, new in names.items()}, tuple(names[n] for n in block.silenced))
+
+
+def _twin_name(graph: Graph, template: str) -> str:
+    """The next number where the block is the last of numbered ones, as a bigger network of the family has it."""
+    parent, _, last = template.rpartition(".")
+    prefix = f"{parent}." if parent else ""
+    if last.isdigit():
+        numbers = [name[len(prefix) :].split(".")[0] for name in graph.by_name if name.startswith(prefix)]
+        if all(not n.isdigit() or int(n) <= int(last) for n in numbers):
+            return f"{prefix}{int(last) + 1}"
+    return free_name(graph, f"{template}_twin")

@@ -1,0 +1,289 @@
+"""`Net2Net`: a network with its weights, and the ways it can grow. The command line stands on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+
+from net2net_cli.architecture.graph import Graph
+from net2net_cli.checkpoint.publish import Publication
+from net2net_cli.growth.apply import Grown, Tensors
+from net2net_cli.growth.deepen import BatchNormStart, DeepenOptions, Moments, plan_deepen
+from net2net_cli.growth.plan import Plan, Split
+from net2net_cli.growth.random_pad import plan_random_pad
+from net2net_cli.growth.requests import requests_from
+from net2net_cli.growth.widen import WidenOptions, plan_like, plan_widen
+from net2net_cli.model_file import (
+    FiniteTensors,
+    ModelFile,
+    Origin,
+    lineage_step,
+    open_model,
+    read_spec,
+    without_noise,
+    write_model,
+)
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from net2net_cli.runtime.compare import Comparison
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+
+@dataclass(frozen=True, slots=True)
+class Checking:
+    """How a student is compared with its teacher.
+
+    Attributes:
+        device: where both run; `auto` takes CUDA if there is one.
+        dtype: the type both run in, `float64` or another of torch's names; None for float64 where the device has it.
+        batch: how many random inputs, where no `inputs` are given.
+        inputs: a `.safetensors` or `.npz` file, or a folder of images.
+        tolerance: the largest error that passes; None for the default of the type.
+        mode: `train` compares with batch statistics, and dropout and stochastic depth at 0.
+    """
+
+    device: str = "auto"
+    dtype: str | None = None
+    batch: int = 8
+    inputs: Path | None = None
+    tolerance: float | None = None
+    seed: int = 0
+    mode: Literal["eval", "train"] = "eval"
+
+
+class Net2Net:
+    """A network with its weights.
+
+    Every growth returns a new object, computed only when it is read, saved or built; nothing is written into a teacher.
+
+    Attributes:
+        graph: its architecture.
+        plan: how it was grown from its teacher, or None for one that was loaded.
+        warnings: what the user should know about its files.
+    """
+
+    def __init__(
+        self, graph: Graph, tensors: Tensors, origin: Origin, *, plan: Plan | None = None, file: ModelFile | None = None
+    ) -> None:
+        self.graph = graph
+        self.plan = plan
+        self.file = file
+        self.warnings: tuple[str, ...] = file.warnings if file else ()
+        self._tensors = tensors
+        self._origin = origin
+
+    @classmethod
+    def load(cls, path: str | Path, spec: str | Path | None = None, *, allow_nan: bool = False) -> Self:
+        """Open a checkpoint with its spec; tensors are mapped, and read when they are needed.
+
+        Args:
+            path: `NAME.safetensors`.
+            spec: its spec, where it is neither inside the checkpoint nor in `NAME.json`.
+            allow_nan: whether tensors may hold NaN and infinities.
+
+        Raises:
+            UsageError: a file does not exist.
+            SpecError, CheckpointError: a file is unreadable, or the two do not fit.
+        """
+        file = open_model(Path(path), Path(spec) if spec is not None else None)
+        checkpoint = file.checkpoint
+        origin = Origin(checkpoint.metadata, checkpoint.aliases, file.steps(), checkpoint.sha256)
+        tensors: Tensors = checkpoint if allow_nan else FiniteTensors(checkpoint, f"`{path}`")
+        return cls(file.graph, tensors, origin, file=file)
+
+    @classmethod
+    def from_module(
+        cls, model: nn.Module, example_input: torch.Tensor | tuple[torch.Tensor, ...], *, name: str | None = None
+    ) -> Self:
+        """Trace a PyTorch module; its tensors are copied.
+
+        Args:
+            model: in any mode; it is left as it was.
+            example_input: what `forward` takes, with a batch axis in front; only its shape and type matter.
+            name: of the network; the class's name if not given.
+
+        Raises:
+            TraceError: the module does something that the spec cannot say; holds the user's source line.
+        """
+        from net2net_cli.runtime.importing import import_module_weights
+
+        inputs = example_input if isinstance(example_input, tuple) else (example_input,)
+        imported = import_module_weights(model, inputs, name=name or type(model).__name__, source="")
+        return cls.from_tensors(imported.graph, imported.tensors, aliases=imported.aliases)
+
+    @classmethod
+    def from_tensors(
+        cls, graph: Graph, tensors: Mapping[str, np.ndarray], *, aliases: Mapping[str, str] | None = None
+    ) -> Self:
+        """A network whose tensors are in memory."""
+        from net2net_cli.checkpoint.memory import MemoryTensors
+
+        held = MemoryTensors(tensors, aliases or {})
+        return cls(graph, held, Origin({}, dict(aliases or {}), (), held.sha256))
+
+    def widen(
+        self,
+        layers: Mapping[str, str | int] | None = None,
+        *,
+        like: Graph | str | Path | None = None,
+        split: Split = "ownership",
+        noise: float = 0.0,
+        seed: int = 0,
+        round_to: int = 1,
+        where_possible: bool = False,
+    ) -> Self:
+        """Wider layers, the same outputs.
+
+        Args:
+            layers: layer or glob -> width, as on the command line: `{"layer1.0.conv1": "2x", "conv1": 96}`.
+            like: instead of `layers`: a spec with the same layers, whose widths are taken.
+            split: how copies share what their readers did with the original.
+            noise: added to copies, in units of each tensor's root mean square; the student is then approximate.
+            seed: of the draws.
+            round_to: round widths up to a multiple.
+            where_possible: globs pass over layers that cannot grow.
+
+        Raises:
+            UsageError: no such layer, or a width that cannot be meant.
+            GrowthRefusedError: no exact student has these widths; names the layer and the reason.
+        """
+        options = WidenOptions(split, noise, seed, round_to, where_possible)
+        if like is not None:
+            target = like if isinstance(like, Graph) else read_spec(Path(like))
+            return self._grown(plan_like(self.graph, target, options))
+        return self._grown(plan_widen(self.graph, requests_from(layers or {}), options))
+
+    def random_pad(
+        self,
+        layers: Mapping[str, str | int],
+        *,
+        std: float | None = None,
+        seed: int = 0,
+        round_to: int = 1,
+        where_possible: bool = False,
+    ) -> Self:
+        """The paper's baseline: the shapes that `widen` gives, all that is new drawn at random. Preserves nothing."""
+        options = WidenOptions(seed=seed, round_to=round_to, where_possible=where_possible)
+        return self._grown(plan_random_pad(self.graph, requests_from(layers), options, std=std))
+
+    def deepen(
+        self,
+        layers: Sequence[str],
+        *,
+        kernel: int | None = None,
+        count: int = 1,
+        batch_norm: BatchNormStart = "estimate",
+        inputs: Path | None = None,
+        device: str = "auto",
+    ) -> Self:
+        """New layers that start as the identity, or whole residual blocks that start silent.
+
+        Args:
+            layers: layers behind whose activation a new one is put, or blocks that are repeated.
+            kernel: odd kernel size of new convolutions; that of the layer before, if not given.
+            count: how many new layers or blocks each.
+            batch_norm: where statistics of new batch norms come from: `estimate` (the batch norm before), `identity`.
+            inputs: measure them on these inputs instead.
+            device: where they are measured.
+
+        Raises:
+            UsageError: no such layer or block, an even kernel.
+            GrowthRefusedError: no exact insertion is known there; names the layer and the reason.
+        """
+        moments: Callable[[Sequence[str]], Mapping[str, Moments]] | None = None
+        if inputs is not None:
+            from net2net_cli.runtime.statistics import measured_moments
+
+            def moments(values: Sequence[str]) -> Mapping[str, Moments]:
+                return measured_moments(self, values, inputs, device)
+
+        options = DeepenOptions(kernel, count, batch_norm)
+        return self._grown(plan_deepen(self.graph, layers, options, self._tensors, moments))
+
+    def _grown(self, plan: Plan) -> Self:
+        origin = self._origin
+        # Only the first growth since the file was read has that file for a teacher; the digest goes to all of them.
+        steps = (*origin.steps, lineage_step(plan.operation))
+        after = Origin(origin.metadata, origin.aliases, steps, origin.sha256)
+        return type(self)(plan.student, Grown(plan, self._tensors), after, plan=plan)
+
+    @property
+    def exact(self) -> bool:
+        """Whether it computes what its teacher computes."""
+        return self.plan is None or self.plan.operation.exact
+
+    def tensor(self, name: str) -> np.ndarray:
+        """One of its tensors; not to be written to."""
+        return self._tensors.read(self._origin.aliases.get(name, name))
+
+    def tensor_info(self, name: str) -> Any:
+        """Stored type and shape of a tensor."""
+        return self._tensors.info(self._origin.aliases.get(name, name))
+
+    def to_module(self, *, device: str = "cpu", dtype: torch.dtype | None = None) -> nn.Module:
+        """A `torch.nn.Module`, in training mode, ready to train.
+
+        Args:
+            device: where its tensors go.
+            dtype: floating-point tensors are converted to it; None keeps each as it is stored.
+        """
+        from net2net_cli.runtime.build import build, load_weights
+
+        network = build(self.graph)
+        load_weights(network, self._tensors.read, self._origin.aliases, device=device, dtype=dtype)
+        return network.train()
+
+    def verify(self, teacher: Net2Net, *, checking: Checking | None = None, **how: Any) -> Comparison:
+        """Run both networks on the same inputs and compare.
+
+        Args:
+            teacher: the network it was grown from.
+            checking: how.
+            **how: or its fields by keyword, as in `verify(teacher, device="cuda")`.
+
+        Raises:
+            MachineError: the device is not there, or its memory does not suffice.
+        """
+        from net2net_cli.runtime.verifying import compare_models
+
+        return compare_models(teacher, self, checking or Checking(**how))
+
+    def save(self, path: str | Path, *, force: bool = False, on_bytes: Callable[[int], None] | None = None) -> None:
+        """Write `NAME.safetensors` and `NAME.json`; both appear complete or not at all. Nothing is verified.
+
+        Raises:
+            UsageError: the file exists, is the teacher, or is no possible name.
+            MachineError: it cannot be written.
+        """
+        with self.publication(Path(path), force=force) as publication:
+            publication.commit(self.write(publication.part, on_bytes=on_bytes))
+
+    @contextmanager
+    def publication(self, path: Path, *, force: bool, teacher: Net2Net | None = None) -> Iterator[Publication]:
+        """The student's place, checked before any work is done."""
+        file = (teacher or self).file
+        source, spec = (file.path, file.spec_path) if file else (None, None)
+        with Publication(path, force=force, teacher=source, spec=spec) as publication:
+            yield publication
+
+    def write(self, part: Path, *, noise: bool = True, on_bytes: Callable[[int], None] | None = None) -> str:
+        """Write the checkpoint to a temporary file; returns the spec's text.
+
+        Args:
+            part: the file.
+            noise: whether a growth with noise adds it; without, the file can be verified.
+            on_bytes: told the size of each block that was written.
+        """
+        tensors = self._tensors
+        if not noise and isinstance(tensors, Grown):
+            tensors = without_noise(tensors)
+        return write_model(part, self.graph, tensors, self._origin, on_bytes=on_bytes)
