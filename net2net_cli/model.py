@@ -212,14 +212,19 @@ class Net2Net:
     def _grown(self, plan: Plan) -> Self:
         origin = self._origin
         # Only the first growth since the file was read has that file for a teacher; the digest goes to all of them.
-        steps = (*origin.steps, lineage_step(plan.operation))
+        steps = (*origin.steps, lineage_step(plan.operation, rounds=plan.rounds))
         after = Origin(origin.metadata, origin.aliases, steps, origin.sha256)
         return type(self)(plan.student, Grown(plan, self._tensors), after, plan=plan)
 
     @property
     def exact(self) -> bool:
-        """Whether it computes what its teacher computes."""
-        return self.plan is None or self.plan.operation.exact
+        """Whether it computes what the network computes that it was first grown from."""
+        return all(step.exact for step in self._origin.steps)
+
+    @property
+    def rounds(self) -> bool:
+        """Whether growing it rounded stored values, so that outputs agree to the stored type's precision alone."""
+        return any(step.arguments.get("rounds") for step in self._origin.steps)
 
     def tensor(self, name: str) -> np.ndarray:
         """One of its tensors; not to be written to."""

@@ -164,9 +164,9 @@ class Origin:
     sha256: Callable[[], str]
 
 
-def lineage_step(operation: Operation, teacher_sha256: str = UNKNOWN_SHA256) -> Step:
-    """The record of one operation."""
-    arguments: dict[str, Any] = dict(operation.arguments)
+def lineage_step(operation: Operation, *, rounds: bool, teacher_sha256: str = UNKNOWN_SHA256) -> Step:
+    """The record of one operation; `rounds` as in `Plan`."""
+    arguments: dict[str, Any] = {**operation.arguments, "rounds": rounds}
     return Step(operation.name, arguments, operation.seed, operation.exact, teacher_sha256, __version__)
 
 

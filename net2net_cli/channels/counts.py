@@ -73,7 +73,8 @@ class _Problem:
         chains = [(r.sections.ravel()[:-1], r.sections.ravel()[1:]) for r in [*self.demands, *every]]
         part = components(self.labels.classes, chains)
         wanted = {int(part[d.sections[0, 0]]) for d in self.demands}
-        return [*self.demands, *(r for r in every if int(part[r.sections[0, 0]]) in wanted)], part
+        # Equations come first: they are repaired after every copy, so that no demand is filled lopsidedly.
+        return [*(r for r in every if int(part[r.sections[0, 0]]) in wanted), *self.demands], part
 
     def fill(self, counts: Ints) -> None:
         """Whole multiples first: giving every class of a component as many more copies keeps every equation."""

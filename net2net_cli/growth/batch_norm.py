@@ -105,7 +105,7 @@ def unit_product(scale: float, stored: str) -> tuple[float, float]:
     if scale == 1.0:
         return 1.0, 1.0
     dtype = TensorInfo(stored, ()).numpy_dtype
-    unit = float(ml_dtypes.finfo(dtype).eps)
+    unit = float(ml_dtypes.finfo(dtype).eps)  # type: ignore[no-untyped-call]
     first = (1.0 + np.arange(NEIGHBOURS) * unit).astype(dtype).astype(np.float64)
     last = (1.0 / (first * scale)).astype(dtype).astype(np.float64)
     best = int(np.argmin(np.abs(first * last * scale - 1.0)))

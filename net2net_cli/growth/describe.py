@@ -1,0 +1,113 @@
+"""What a network's layers can do: the data behind `inspect`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from net2net_cli.architecture.graph import Graph, Layer
+from net2net_cli.channels.counts import Demand, next_width
+from net2net_cli.channels.groups import Groups, Member
+from net2net_cli.channels.labels import Labels, find_labels
+from net2net_cli.errors import GrowthRefusedError
+from net2net_cli.growth.blocks import find_block
+from net2net_cli.growth.insert import check_activation, check_norm, find_site
+
+
+@dataclass(frozen=True, slots=True)
+class LayerInfo:
+    """One layer.
+
+    Attributes:
+        width: of its own, or None where it follows other layers or has no channels.
+        parameters: how many numbers are trained.
+        grows_with: other layers with a width of their own that grow with it.
+        followers: norms and the like that carry its channels.
+        readers: layers whose weights read its channels.
+        not_widened: why it cannot be widened, or None where it can.
+        not_deepened: why nothing can be inserted behind it, or None where it can.
+    """
+
+    name: str
+    op: str
+    width: int | None
+    parameters: int
+    grows_with: tuple[Member, ...]
+    followers: tuple[str, ...]
+    readers: tuple[str, ...]
+    not_widened: str | None
+    not_deepened: str | None
+
+
+def describe(graph: Graph, labels: Labels | None = None) -> list[LayerInfo]:
+    """Every layer that owns tensors, in order."""
+    labels = labels or find_labels(graph)
+    groups = Groups(labels)
+    weighted = [layer for layer in graph.layers if layer.weights_of is None and layer.op.tensors()]
+    return [_layer_info(labels, groups, layer) for layer in weighted]
+
+
+def _layer_info(labels: Labels, groups: Groups, layer: Layer) -> LayerInfo:
+    name = layer.name
+    own = groups.widths.get(name)
+    parameters = sum(math.prod(s.shape) for s in layer.op.tensors().values() if s.kind == "parameter")
+    deepen = _why_not_deepened(labels.graph, layer)
+    if own is None:
+        why = "its width is that of the layers before it"
+        return LayerInfo(name, layer.op.name, None, parameters, (), (), (), why, deepen)
+    freeze = labels.why_frozen(own) if labels.is_frozen(own).all() else None
+    frozen = None if freeze is None else f"{'it' if freeze.layer == name else f'`{freeze.layer}`'} {freeze.why}"
+    return LayerInfo(
+        name,
+        layer.op.name,
+        own.size,
+        parameters,
+        tuple(groups.members(name)),
+        tuple(groups.followers(name)),
+        tuple(groups.readers(name)),
+        frozen,
+        deepen,
+    )
+
+
+def _why_not_deepened(graph: Graph, layer: Layer) -> str | None:
+    try:
+        site = find_site(graph, layer)
+        check_activation(site)
+        check_norm(site)
+    except GrowthRefusedError as refused:
+        return refused.message.partition(": ")[2]
+    return None
+
+
+def repeatable_blocks(graph: Graph) -> list[str]:
+    """Names of the residual blocks that `deepen` can repeat."""
+    found = []
+    prefixes: dict[str, None] = {}
+    for name in graph.by_name:
+        parts = name.split(".")
+        prefixes |= dict.fromkeys(".".join(parts[:i]) for i in range(1, len(parts)))
+    for prefix in prefixes:
+        try:
+            find_block(graph, prefix)
+        except GrowthRefusedError:
+            continue
+        found.append(prefix)
+    return found
+
+
+def next_widths(labels: Labels, layer: str, count: int = 3) -> Sequence[int]:
+    """The next widths above the present one that a layer can have."""
+    own = labels.output_axis(layer)
+    if own is None or labels.is_frozen(own).all():
+        return ()
+    found: list[int] = []
+    width: int | None = own.size
+    while len(found) < count:
+        assert width is not None
+        width = next_width(labels, Demand(layer, own, width))
+        if width is None:
+            break
+        found.append(width)
+    return found

@@ -1,0 +1,60 @@
+"""Write, verify what was written, publish: how a student reaches its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from net2net_cli.model import Checking, Net2Net
+
+if TYPE_CHECKING:
+    from net2net_cli.runtime.compare import Comparison
+
+
+def publish(
+    student: Net2Net,
+    teacher: Net2Net,
+    out: Path,
+    *,
+    force: bool = False,
+    checking: Checking | None = None,
+    on_stage: Callable[[str], None] | None = None,
+    on_bytes: Callable[[int], None] | None = None,
+) -> Comparison | None:
+    """Write a student beside its place, compare what was written with the teacher, and only then rename it.
+
+    A student with noise is written and compared without it first.
+
+    Args:
+        student: grown from `teacher`.
+        teacher: what it is compared with.
+        out: `NAME.safetensors`.
+        force: whether an existing file may be replaced.
+        checking: how to compare; None for not at all, and then torch is not imported.
+        on_stage: told `write`, `verify` and `noise` as they begin.
+        on_bytes: told the size of each block that was written.
+
+    Returns:
+        the comparison, or None where none was made.
+
+    Raises:
+        OutputsDifferError: the student does not compute what the teacher computes; nothing was published.
+        UsageError, MachineError, CheckpointError: as `Net2Net.save`.
+    """
+    stage = on_stage or (lambda _: None)
+    noisy = student.plan is not None and any(t.noise for t in student.plan.tensors.values())
+    with student.publication(out, force=force, teacher=teacher) as publication:
+        stage("write")
+        spec = student.write(publication.part, noise=not (noisy and checking), on_bytes=on_bytes)
+        comparison = None
+        if checking is not None:
+            stage("verify")
+            written = Net2Net.load(publication.part, allow_nan=True)
+            comparison = written.verify(teacher, checking=checking)
+            comparison.raise_if_different()
+            if noisy:
+                stage("noise")
+                spec = student.write(publication.part, on_bytes=on_bytes)
+        publication.commit(spec)
+    return comparison

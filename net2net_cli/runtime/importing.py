@@ -1,0 +1,189 @@
+"""From the user's own code and weights to a spec and tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from net2net_cli.architecture.graph import Graph
+from net2net_cli.architecture.spec_values import nearest
+from net2net_cli.checkpoint.torch_file import load_state_dict
+from net2net_cli.errors import CheckpointError, TraceError
+from net2net_cli.runtime.arrays import to_array, to_tensor
+from net2net_cli.runtime.build import build, load_weights
+from net2net_cli.runtime.compare import flattened
+from net2net_cli.runtime.sources import SAMPLES, default_input, example_input, find_callable, make_module
+from net2net_cli.runtime.trace import trace, unused_tensors
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A traced network with its weights.
+
+    Attributes:
+        tensors: by name in the state dict; tied ones once.
+        aliases: names whose tensor is stored under another name.
+        notes: what was done that the user should know.
+    """
+
+    graph: Graph
+    tensors: dict[str, np.ndarray]
+    aliases: dict[str, str]
+    notes: tuple[str, ...] = ()
+
+
+def import_source(
+    source: str, *, kwargs: Mapping[str, Any] | None = None, weights: Path | None = None, inputs: Sequence[str] = ()
+) -> Imported:
+    """Call the user's code, load weights, trace.
+
+    Args:
+        source: `package.module:callable` or `file.py:callable`; the callable returns an `nn.Module`.
+        kwargs: arguments for it.
+        weights: a `.safetensors`, `.pt` or `.pth` file; without it the module keeps the weights it is made with.
+        inputs: shapes without the batch, `3x224x224`, one for each argument of `forward`; `:int64` may follow.
+
+    Raises:
+        UsageError: there is no such module or callable.
+        CheckpointError: the weights do not fit.
+        TraceError: the network cannot be expressed as a spec.
+    """
+    factory = find_callable(source)
+    model = make_module(factory, source, dict(kwargs or {}), has_weights=weights is not None)
+    notes = load_into(model, weights) if weights is not None else []
+    texts = list(inputs) or [default_input(source, model)]
+    example = tuple(example_input(text) for text in texts)
+    try:
+        found = import_module_weights(model, example, name=source.rpartition(":")[2], source=source)
+    except TraceError as failed:
+        if not inputs:
+            failed.hint = (
+                f"{failed.hint + '; ' if failed.hint else ''}inputs of {texts[0]} were tried: give yours with `--input`"
+            )
+        raise
+    return Imported(found.graph, found.tensors, found.aliases, (*notes, *found.notes))
+
+
+def import_module_weights(model: nn.Module, example: tuple[Tensor, ...], *, name: str, source: str) -> Imported:
+    """Trace a module, copy its tensors, and check that the rebuilt network returns what it returns, in both modes.
+
+    Raises:
+        TraceError: the network cannot be expressed as a spec.
+    """
+    graph = trace(model, example, name=name, source=source)
+    state = model.state_dict(keep_vars=True)
+    names = [n for n, *_ in graph.tensors()]
+    missing = [n for n in names if n not in state]
+    if missing:
+        raise TraceError(
+            f"`{missing[0]}` is no entry of the module's state dict", "register it as a parameter or buffer"
+        )
+    tensors = {n: to_array(state[n]) for n in names}
+    aliases = _aliases(state, names)
+    unused = [n for n in unused_tensors(model, graph) if n not in aliases]
+    notes = (
+        [f"left out, because no output needs {'it' if len(unused) == 1 else 'them'}: {_listed(unused)}"]
+        if unused
+        else []
+    )
+    check_rebuilt(model, graph, tensors, example)
+    return Imported(graph, tensors, aliases, tuple(notes))
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(f"`{n}`" for n in names[:4])
+    return f"{shown} and {len(names) - 4} more" if len(names) > 4 else shown
+
+
+def _aliases(state: Mapping[str, Any], kept: Sequence[str]) -> dict[str, str]:
+    """Entries of the state dict that are the very tensor of a kept one."""
+    by_identity = {id(state[name]): name for name in reversed(kept)}
+    known = set(kept)
+    return {n: by_identity[id(t)] for n, t in state.items() if n not in known and id(t) in by_identity}
+
+
+def check_rebuilt(
+    model: nn.Module, graph: Graph, tensors: Mapping[str, np.ndarray], example: tuple[Tensor, ...]
+) -> None:
+    """Run the module and the network rebuilt from its spec on the same inputs, in both modes and under one seed.
+
+    Raises:
+        TraceError: they return different numbers.
+    """
+    rebuilt = build(graph)
+    load_weights(rebuilt, tensors.__getitem__)
+    inputs = tuple(_random_like(x) for x in example)
+    buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+    modes = {module: module.training for module in model.modules()}
+    try:
+        for mode in (False, True):
+            pair = [_outputs(network.train(mode), inputs) for network in (model, rebuilt)]
+            _same(*pair, "train" if mode else "eval")
+    finally:
+        for module, training in modes.items():
+            module.training = training
+        with torch.no_grad():
+            for name, buffer in model.named_buffers():
+                buffer.copy_(buffers[name])
+
+
+def _random_like(example: Tensor) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    shape = (SAMPLES, *example.shape[1:])
+    if example.is_floating_point():
+        return torch.randn(shape, generator=generator, dtype=torch.float64).to(example.dtype)
+    return torch.randint(0, 2, shape, generator=generator).to(example.dtype)
+
+
+def _outputs(network: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return flattened(network(*(x.clone() for x in inputs)))
+
+
+def _same(original: Mapping[str, Tensor], rebuilt: Mapping[str, Tensor], mode: str) -> None:
+    if original.keys() == rebuilt.keys() and all(
+        torch.equal(torch.nan_to_num(t), torch.nan_to_num(rebuilt[n])) for n, t in original.items()
+    ):
+        return
+    raise TraceError(
+        f"the network that was rebuilt from the trace does not return what the original returns in {mode} mode",
+        "the module does something that tracing cannot see, such as changing a tensor in place through an alias",
+    )
+
+
+def load_into(model: nn.Module, weights: Path) -> list[str]:
+    """Load a state dict strictly; returns what was unwrapped on the way.
+
+    Raises:
+        CheckpointError: a tensor is missing, is not known, or has another shape.
+    """
+    loaded = load_state_dict(weights)
+    state = dict(loaded.tensors)
+    state |= {gone: loaded.tensors[kept] for gone, kept in loaded.aliases.items()}
+    own = model.state_dict()
+    for name, tensor in own.items():
+        if name not in state:
+            if name.endswith("num_batches_tracked"):  # checkpoints from before PyTorch 0.4.1 have none
+                state[name] = np.zeros((), dtype=np.int64)
+                continue
+            raise CheckpointError(f"`{weights}` has no tensor `{name}`, which the network needs", nearest(name, state))
+        if tuple(state[name].shape) != tuple(tensor.shape):
+            raise CheckpointError(
+                f"tensor `{name}` of `{weights}` has the shape {list(state[name].shape)}; "
+                f"the network needs {list(tensor.shape)}",
+                "is it the same network? `--kwarg` sets its arguments, as in `--kwarg num_classes=10`",
+            )
+    extra = [name for name in state if name not in own]
+    if extra:
+        raise CheckpointError(
+            f"`{weights}` holds {_listed(extra)}, which the network has not", nearest(extra[0], list(own))
+        )
+    model.load_state_dict({name: to_tensor(array) for name, array in state.items()}, strict=True, assign=True)
+    return list(loaded.notes)
