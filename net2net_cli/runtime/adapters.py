@@ -1,0 +1,183 @@
+"""Every private or fragile name of torch, torchvision, timm and einops that tracing touches.
+
+`tests/runtime/test_trace_adapters.py` holds that each is still there and means what it meant.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx.proxy import Attribute, Proxy
+
+__all__ = ["Attribute", "Proxy"]
+
+TRACER_HOOKS = (
+    "call_module",
+    "create_arg",
+    "create_args_for_root",
+    "create_proxy",
+    "getattr",
+    "iter",
+    "proxy",
+    "to_bool",
+)
+"""Methods of `torch.fx.Tracer` that tracing overrides."""
+
+LAZY = ("torch.nn.modules.lazy.LazyModuleMixin",)
+SCRIPTED = ("torch.jit.ScriptModule",)
+COMPILED = ("torch._dynamo.eval_frame.OptimizedModule",)
+QUANTISED = ("torch.ao.nn.", "torch.nn.quantized", "torch.nn.intrinsic", "torch.nn.qat")
+"""Class names and module prefixes that are refused."""
+
+NORM_HOOKS = {
+    "torch.nn.utils.weight_norm.WeightNorm": "torch.nn.utils.remove_weight_norm(module)",
+    "torch.nn.utils.spectral_norm.SpectralNorm": "torch.nn.utils.remove_spectral_norm(module)",
+}
+"""Old-style reparametrisations: the class of their hook, and how to take it off."""
+
+TRANSPARENT = (
+    *("torch.nn.Identity", "torch.nn.Flatten", "torch.nn.Unflatten", "torch.nn.GLU"),
+    *("torch.nn.PixelShuffle", "torch.nn.PixelUnshuffle", "torch.nn.ChannelShuffle"),
+    *("torch.nn.ConstantPad1d", "torch.nn.ConstantPad2d", "torch.nn.ConstantPad3d"),
+    *("torch.nn.ZeroPad1d", "torch.nn.ZeroPad2d", "torch.nn.ZeroPad3d"),
+    *("torch.nn.ReflectionPad1d", "torch.nn.ReflectionPad2d", "torch.nn.ReflectionPad3d"),
+    *("torch.nn.ReplicationPad1d", "torch.nn.ReplicationPad2d", "torch.nn.ReplicationPad3d"),
+    *("torch.nn.CircularPad1d", "torch.nn.CircularPad2d", "torch.nn.CircularPad3d"),
+)
+"""Modules of torch that are one call of a function: they are traced through, and the call bears the module's name."""
+
+CONTAINERS = ("torch.nn.modules.container",)
+"""Modules of torch without a computation of their own are defined here."""
+
+EINOPS_LAYERS = {"einops.layers.torch.Rearrange": "rearrange", "einops.layers.torch.Reduce": None}
+"""Module classes of einops, and their reduction; None where the module says it."""
+
+
+def dotted(cls: type) -> str:
+    """The name by which a class is defined."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def loaded(name: str) -> Any:
+    """What a dotted name means, or None where that is not imported or does not exist."""
+    parts = name.split(".")
+    for cut in range(len(parts) - 1, 0, -1):
+        found: Any = sys.modules.get(".".join(parts[:cut]))
+        if found is not None:
+            for part in parts[cut:]:
+                found = getattr(found, part, None)
+            return found
+    return None
+
+
+def storage_of(tensor: Tensor) -> int:
+    """A number that two living tensors share if and only if they share memory; meta tensors have one too."""
+    return int(tensor.untyped_storage()._cdata)
+
+
+def version_of(tensor: Tensor) -> int:
+    """A counter that goes up with every write in place, through whichever view."""
+    return int(tensor._version)
+
+
+def geometry_of(tensor: Tensor) -> tuple[Any, ...]:
+    """What tells two views of one storage apart."""
+    return (tensor.dtype, tensor.storage_offset(), tuple(tensor.shape), tuple(tensor.stride()))
+
+
+def hooks_of(module: nn.Module) -> list[Any]:
+    """Forward hooks of a module, old-style weight and spectral norm among them."""
+    return [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
+
+
+def twin_of(module: nn.Module, convert: Callable[[Tensor], Tensor]) -> nn.Module:
+    """A copy of a module whose tensors are converted ones; nothing that it does reaches the original."""
+    twin: nn.Module = object.__new__(type(module))
+    twin.__dict__ = dict(module.__dict__)
+    for kind in ("_parameters", "_buffers"):
+        held = {name: None if t is None else convert(t) for name, t in getattr(module, kind).items()}
+        twin.__dict__[kind] = held
+    twin.__dict__["_modules"] = {
+        name: None if child is None else twin_of(child, convert) for name, child in module._modules.items()
+    }
+    return twin
+
+
+@contextmanager
+def preserved(model: nn.Module) -> Iterator[None]:
+    """Attributes, training flags and buffers of every submodule, and random states, are afterwards what they were."""
+    kept = [(m, _attributes(m)) for m in model.modules()]
+    buffers = [(b, b.clone()) for b in model.buffers()]
+    python = random.getstate()
+    with torch.random.fork_rng(devices=_devices(model)):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            for module, (attributes, held) in kept:
+                module.__dict__.clear()
+                module.__dict__.update(attributes)
+                for name, values in held.items():
+                    attributes[name].clear()
+                    attributes[name].update(values)
+            with torch.no_grad():
+                for buffer, value in buffers:
+                    buffer.copy_(value)
+
+
+def _attributes(module: nn.Module) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    held = {name: dict(getattr(module, name)) for name in ("_parameters", "_buffers", "_modules")}
+    return dict(module.__dict__), held
+
+
+def _devices(model: nn.Module) -> list[torch.device]:
+    return list({p.device for p in model.parameters() if p.device.type == "cuda"})
+
+
+def random_states() -> tuple[Any, bytes]:
+    """The states of the generators that a forward may draw from while it is traced."""
+    return random.getstate(), bytes(torch.get_rng_state().numpy())
+
+
+@contextmanager
+def same_random_state() -> Iterator[None]:
+    """Draws inside are not seen outside."""
+    state = torch.get_rng_state()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
+
+
+def einops_home() -> ModuleType | None:
+    """The module in which `rearrange` and `repeat` look up `reduce`, where einops is imported."""
+    return sys.modules.get("einops.einops")
+
+
+@contextmanager
+def patched(home: Any, name: str, value: Any) -> Iterator[None]:
+    """An attribute exchanged for a while; nothing happens where `home` is None."""
+    if home is None:
+        yield
+        return
+    before = getattr(home, name)
+    setattr(home, name, value)
+    try:
+        yield
+    finally:
+        setattr(home, name, before)
+
+
+def subclass_of(cls: type, names: Iterable[str]) -> bool:
+    """Whether a class has one of the named classes among its bases."""
+    wanted = set(names)
+    with suppress(TypeError):
+        wanted |= {dotted(found) for found in map(loaded, wanted) if found is not None}
+    return any(dotted(base) in wanted for base in cls.__mro__)

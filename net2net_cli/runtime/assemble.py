@@ -1,0 +1,161 @@
+"""The last step of tracing: arrangements joined, names given, shared tensors found, and the graph checked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from net2net_cli.architecture.graph import Graph, Layer, NetworkInput
+from net2net_cli.architecture.ops import Op
+from net2net_cli.architecture.shapes import show
+from net2net_cli.errors import Net2NetError
+from net2net_cli.runtime.arrangement import Arrangement, composed, rearrange_op
+from net2net_cli.runtime.drafts import Draft, with_sizes_of
+from net2net_cli.runtime.modes import Merged
+
+
+def assemble(merged: Merged, *, name: str, source: str, dtypes: Sequence[str], reserved: Iterable[str]) -> Graph:
+    """The graph of a merged recording.
+
+    Args:
+        merged: both modes in one.
+        name: of the network.
+        source: where it comes from.
+        dtypes: of the inputs.
+        reserved: names that only what they belong to may have: module paths and names of tensors.
+
+    Raises:
+        TraceError: two modules share some of their tensors but not all.
+
+    """
+    drafts = _joined(merged)
+    names = _Names(reserved)
+    for draft in drafts:
+        if draft.owner is not None:
+            names.own(draft)
+    inputs = tuple(
+        NetworkInput(names.give(draft, f"{draft.wish}_input"), draft.shape, dtype)
+        for draft, dtype in zip(merged.inputs, dtypes, strict=True)
+    )
+    owners = _owners(drafts)
+    layers = tuple(_layer(draft, names, owners, always=draft in merged.always) for draft in drafts)
+    outputs = {output: names.of[draft] for output, draft in merged.outputs.items()}
+    graph = Graph(name, source, inputs, layers, outputs, merged.returns)
+    _check_shapes(graph, {names.of[draft]: draft for draft in drafts})
+    return graph
+
+
+def _joined(merged: Merged) -> list[Draft]:
+    """Chains of arrangements become one where nobody reads what is between; what moves nothing goes."""
+    readers = Counter(d for draft in merged.drafts for d in draft.reads)
+    readers.update(merged.outputs.values())
+    instead: dict[Draft, Draft] = {}
+    dropped: set[Draft] = set()
+    for draft in merged.drafts:
+        draft.inputs = tuple(instead.get(d, d) for d in draft.inputs)
+        draft.sizes_of = tuple(instead.get(d, d) for d in draft.sizes_of)
+        before = draft.inputs[0] if draft.inputs else None
+        if before is None or not isinstance(draft.op, Arrangement) or not isinstance(before.op, Arrangement):
+            continue
+        if readers[before] != 1 or (both := composed(before.op, draft.op)) is None:
+            continue
+        dropped.add(before)
+        draft.op, draft.inputs, draft.wish = both, before.inputs, _common_wish(before, draft)
+        if both.identity:
+            dropped.add(draft)
+            instead[draft] = draft.inputs[0]
+            readers[draft.inputs[0]] += readers[draft] - 1
+    for output, draft in merged.outputs.items():
+        merged.outputs[output] = instead.get(draft, draft)
+    return [draft for draft in merged.drafts if draft not in dropped]
+
+
+def _common_wish(before: Draft, draft: Draft) -> str:
+    if before.wish == draft.wish:
+        return draft.wish
+    home = draft.wish.rpartition(".")[0]
+    return f"{home}.rearrange" if home else "rearrange"
+
+
+class _Names:
+    """Names that no two layers share."""
+
+    def __init__(self, reserved: Iterable[str]) -> None:
+        self._reserved = {
+            ".".join(parts[:i]) for parts in (n.split(".") for n in reserved) for i in range(1, 1 + len(parts))
+        }
+        self._used: set[str] = set()
+        self.of: dict[Draft, str] = {}
+
+    def own(self, draft: Draft) -> None:
+        """The first layer with tensors of its own bears the name that they have in the state dict."""
+        if draft.wish not in self._used:
+            self._take(draft, draft.wish)
+
+    def give(self, draft: Draft, spare: str | None = None) -> str:
+        """The name of a draft; the one it wishes, or the next that is free."""
+        if draft in self.of:
+            return self.of[draft]
+        name = draft.wish
+        if spare is None and isinstance(draft.op, Op) and draft.where.module == draft.wish and name not in self._used:
+            return self._take(draft, name)  # a module without tensors, where it is called for the first time
+        count = 0
+        while name in self._used or name in self._reserved:
+            count += 1
+            name = spare if spare and count == 1 else f"{draft.wish}_{count}"
+        return self._take(draft, name)
+
+    def _take(self, draft: Draft, name: str) -> str:
+        self._used.add(name)
+        self.of[draft] = name
+        return name
+
+
+def _owners(drafts: Sequence[Draft]) -> dict[Draft, Draft]:
+    """For each layer whose tensors another layer has already, that other layer.
+
+    Raises:
+        TraceError: some of its tensors are another layer's, or that layer does something else with them.
+
+    """
+    by_tensor: dict[int, Draft] = {}
+    found: dict[Draft, Draft] = {}
+    for draft in drafts:
+        others = {by_tensor[i] for i in draft.tensors.values() if i in by_tensor}
+        if not others:
+            by_tensor |= dict.fromkeys(draft.tensors.values(), draft)
+            continue
+        other = next(iter(others))
+        if len(others) > 1 or other.op != draft.op or other.tensors != draft.tensors:
+            shared = " and ".join(f"`{slot or draft.wish}`" for slot, i in draft.tensors.items() if i in by_tensor)
+            raise draft.where.error(
+                f"`{other.wish}` and `{draft.wish}` share {shared}, but not all they have, or they do "
+                "different things with it; such tying is not supported yet",
+                "let both have tensors of their own, or use one module at both places",
+            )
+        found[draft] = other
+    return found
+
+
+def _layer(draft: Draft, names: _Names, owners: Mapping[Draft, Draft], *, always: bool) -> Layer:
+    op = rearrange_op(draft.op) if isinstance(draft.op, Arrangement) else draft.op
+    assert op is not None
+    if draft.sizes_of:
+        op = with_sizes_of(op, tuple(names.of[d] for d in draft.sizes_of))
+    return Layer(
+        name=names.give(draft),
+        op=op,
+        inputs=tuple(names.of[d] for d in draft.inputs),
+        weights_of=names.of[owners[draft]] if draft in owners else None,
+        when="always" if always else "train",
+    )
+
+
+def _check_shapes(graph: Graph, drafts: Mapping[str, Draft]) -> None:
+    """Raise Net2NetError where the ops' own shapes are not those that were seen: our bug."""
+    for name, draft in drafts.items():
+        if graph.shapes[name] != draft.shape:
+            said, op = show(graph.shapes[name]), graph.by_name[name].op.name
+            raise Net2NetError(
+                f"internal error: layer `{name}` ({op}) should give {said}, but gave {show(draft.shape)}"
+            )

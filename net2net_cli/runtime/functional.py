@@ -1,0 +1,215 @@
+"""Function calls that the ops themselves say how to read, and function calls with parameters of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from net2net_cli.architecture.ops import REGISTRY, Op
+from net2net_cli.architecture.ops.activation import PReLU
+from net2net_cli.architecture.ops.arithmetic import (
+    Add,
+    Binary,
+    Div,
+    Mul,
+    Parameter,
+    Pow,
+    ReverseDiv,
+    ReversePow,
+    ReverseSub,
+    Sub,
+)
+from net2net_cli.architecture.ops.conv import Convolution, Linear
+from net2net_cli.architecture.ops.norm import GroupNorm, LayerNorm
+from net2net_cli.architecture.ops.resize import Interpolate
+from net2net_cli.runtime import sections, views
+from net2net_cli.runtime.drafts import Draft
+from net2net_cli.runtime.site import Arguments, Handler, Site, holds_batch
+from net2net_cli.runtime.tracer import spoken
+
+_REFLECTED: dict[type[Op], type[Binary]] = {Add: Add, Mul: Mul, Sub: ReverseSub, Div: ReverseDiv, Pow: ReversePow}
+
+
+def call_of(site: Site, op: type[Op], signature: str) -> Draft:
+    """A call that an op reads by itself.
+
+    Raises:
+        ValueError: the op cannot say what the call means.
+
+    """
+    found = site.arguments(signature)
+    if any(isinstance(v, tuple) and any(isinstance(i, Draft) for i in v) for v in found.plain.values()):
+        raise ValueError("tensors and numbers are mixed in one argument")
+    if "training" in signature.split():
+        return _following_the_mode(site, op, found)
+    if holds_batch(tuple(found.plain.values())):
+        raise ValueError("the batch size takes part in the computation")
+    if issubclass(op, Binary) and "input" in found.plain:
+        return site.emit(_reflected(op)(scalar=found.plain["input"]), found.tensors)
+    return site.emit(op.from_call(_ascending(found.plain), found.shapes), found.tensors)
+
+
+def _ascending(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments that were not given stay away: an op has its own defaults."""
+    return {name: value for name, value in plain.items() if name != "out"}
+
+
+def _reflected(op: type[Op]) -> type[Binary]:
+    if op not in _REFLECTED:
+        raise ValueError("its first operand is a number")
+    return _REFLECTED[op]
+
+
+def _following_the_mode(site: Site, op: type[Op], found: Arguments) -> Draft:
+    """Dropout: it is a layer where it acts in training alone, and nothing where it never acts."""
+    training = found.plain.get("training")
+    training = site.default("training") if training is None else training
+    (x,) = found.tensors
+    if not training or found.plain.get("p") == 0.0:
+        return x
+    if site.home.mode == "eval":
+        raise site.error(
+            f"`{spoken(site.node)}` is active in evaluation too, so that outputs are random",
+            "pass `training=self.training`, or use `torch.nn.Dropout`",
+        )
+    return site.emit(op.from_call(found.plain, found.shapes), (x,))
+
+
+def interpolate(site: Site) -> Draft:
+    """Resampling; its size may be that of another tensor."""
+    found = site.arguments(Interpolate.functions["torch.nn.functional.interpolate"])
+    size: tuple[Any, ...] | None = None
+    tensors: list[Draft] = []
+    if found.named.get("size") is not None:
+        nodes = site.nodes(Interpolate.functions["torch.nn.functional.interpolate"])
+        size, tensors = sections.sizes(site, nodes["size"])
+    if holds_batch(size):
+        raise ValueError("its size depends on the batch size")
+    op = Interpolate.from_call({**found.plain, "size": size}, found.shapes)
+    return site.emit(op, (found.tensors[0],), site.shape(), sizes_of=tensors)
+
+
+def _owned(site: Site, slots: Mapping[str, Draft | None]) -> tuple[str, dict[str, int]]:
+    """The module path that owns the parameters of a call, and their identities.
+
+    Raises:
+        TraceError: they are computed, or are not one module's own under their usual names.
+
+    """
+    given = {name: draft for name, draft in slots.items() if draft is not None}
+    path = given["weight"].wish.rpartition(".")[0]
+    for name, draft in given.items():
+        if not isinstance(draft.op, Parameter) or draft.wish != f"{path}.{name}":
+            raise site.error(
+                f"`{spoken(site.node)}` has a {name} that is no parameter `{name}` of a submodule",
+                "call the `torch.nn` module instead; a weight that is computed from others has no place in a spec",
+            )
+    return path, {name: draft.tensors[""] for name, draft in given.items()}
+
+
+def _layer(site: Site, op: Op, x: Draft, slots: Mapping[str, Draft | None]) -> Draft:
+    made = site.emit(op, (x,), site.shape())
+    if op.tensors():
+        path, made.tensors = _owned(site, slots)
+        made.owner = made.wish = path
+    return made
+
+
+def _slots(site: Site, signature: str) -> tuple[Draft, dict[str, Draft | None], Arguments]:
+    found = site.arguments(signature)
+    slots: dict[str, Draft | None] = {name: found.named.get(name) for name in ("weight", "bias")}
+    return found.named["input"], slots, found
+
+
+def convolution(site: Site) -> Draft:
+    """`F.conv2d(x, self.conv.weight, …)`."""
+    x, slots, found = _slots(site, "input weight bias stride padding dilation groups")
+    weight = slots["weight"]
+    assert weight is not None
+    rank = len(weight.shape) - 2
+    cls = REGISTRY[f"Conv{rank}d"]
+    assert issubclass(cls, Convolution)
+    groups = found.plain.get("groups", 1)
+
+    def wide(name: str, default: int) -> Any:
+        value = found.plain.get(name, default)
+        return (
+            value
+            if isinstance(value, (tuple, str)) and len(value) > 1
+            else (value[0] if value is tuple else value,) * rank
+        )
+
+    _owned(site, slots)
+    out, inner, *kernel = (int(n) for n in weight.shape if isinstance(n, int))
+    op = cls(
+        in_channels=inner * groups,
+        out_channels=out,
+        kernel_size=tuple(kernel),
+        stride=wide("stride", 1),
+        padding=wide("padding", 0),
+        dilation=wide("dilation", 1),
+        groups=groups,
+        bias=slots["bias"] is not None,
+        padding_mode="zeros",
+    )
+    return _layer(site, op, x, slots)
+
+
+def linear(site: Site) -> Draft:
+    """`F.linear(x, self.fc.weight, self.fc.bias)`."""
+    x, slots, _ = _slots(site, "input weight bias")
+    _owned(site, slots)
+    weight = slots["weight"]
+    assert weight is not None
+    out, inner = (int(n) for n in weight.shape if isinstance(n, int))
+    return _layer(site, Linear(in_features=inner, out_features=out, bias=slots["bias"] is not None), x, slots)
+
+
+def layer_norm(site: Site) -> Draft:
+    """`F.layer_norm(x, shape, self.weight, self.bias)`."""
+    x, slots, found = _slots(site, "input normalized_shape weight bias eps")
+    affine = slots["weight"] is not None
+    op = LayerNorm(
+        tuple(found.plain["normalized_shape"]), found.plain.get("eps", 1e-5), affine, slots["bias"] is not None
+    )
+    return _layer(site, op, x, slots)
+
+
+def group_norm(site: Site) -> Draft:
+    """`F.group_norm(x, groups, self.weight, self.bias)`."""
+    x, slots, found = _slots(site, "input num_groups weight bias eps")
+    if (slots["weight"] is None) != (slots["bias"] is None):
+        raise ValueError("it has a weight without a bias, or a bias without a weight")
+    channels = x.shape[1]
+    assert isinstance(channels, int)
+    affine = slots["weight"] is not None
+    op = GroupNorm(found.plain["num_groups"], channels, found.plain.get("eps", 1e-5), affine)
+    return _layer(site, op, x, slots)
+
+
+def prelu(site: Site) -> Draft:
+    """`F.prelu(x, self.act.weight)`."""
+    x, slots, _ = _slots(site, "input weight")
+    weight = slots["weight"]
+    assert weight is not None
+    size = weight.shape[0]
+    assert isinstance(size, int)
+    return _layer(site, PReLU(num_parameters=size), x, slots)
+
+
+_F = "torch.nn.functional"
+HANDLERS: dict[str, Handler] = {
+    **views.HANDLERS,
+    **sections.HANDLERS,
+    f"{_F}.interpolate": interpolate,
+    f"{_F}.upsample": interpolate,
+    **{f"{_F}.conv{rank}d": convolution for rank in (1, 2, 3)},
+    f"{_F}.linear": linear,
+    f"{_F}.layer_norm": layer_norm,
+    "torch.layer_norm": layer_norm,
+    f"{_F}.group_norm": group_norm,
+    "torch.group_norm": group_norm,
+    f"{_F}.prelu": prelu,
+    "torch.prelu": prelu,
+}
+"""All calls that are read here and not by an op, by dotted name."""

@@ -1,0 +1,265 @@
+"""From a recorded forward to layers: each call read by an op or a handler, effects in place undone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, fx, nn
+from torch.fx.node import Node
+
+from net2net_cli.architecture.ops import REGISTRY, Op, dropout
+from net2net_cli.architecture.ops.activation import RReLU
+from net2net_cli.architecture.ops.arithmetic import Parameter
+from net2net_cli.architecture.ops.norm import PerChannelNorm
+from net2net_cli.errors import TraceError
+from net2net_cli.runtime import adapters, views
+from net2net_cli.runtime.drafts import Draft, NamedTuple, Recorded, Tree
+from net2net_cli.runtime.functional import HANDLERS, call_of
+from net2net_cli.runtime.seen import seen_of, tensors_in
+from net2net_cli.runtime.site import Handler, Site
+from net2net_cli.runtime.tracer import TRAINING, WHERE, Tracer, spoken
+
+MODAL = (
+    *(cls for cls in vars(dropout).values() if isinstance(cls, type) and cls.__module__ == dropout.__name__),
+    PerChannelNorm,
+    RReLU,
+)
+"""Ops that act differently in training."""
+
+_HINTS = {
+    "detach": "a spec has no stop of gradients; leave it out, or freeze parameters instead",
+    "batch_norm": "use `torch.nn.BatchNorm2d`, which keeps its own statistics",
+    "scaled_dot_product_attention": "attention is not known yet",
+}
+_RANDOM = ("rand", "bernoulli", "normal", "new_empty", "empty", "uniform")
+_MADE = ("zeros", "ones", "full", "arange", "linspace", "eye", "new_zeros", "new_ones", "new_full", "tril", "triu")
+
+
+class Table:
+    """Which calls are read by what."""
+
+    def __init__(self) -> None:
+        self.functions: dict[Any, Callable[[Site], Any]] = {}
+        self.methods: dict[str, Callable[[Site], Any]] = {}
+        for op in REGISTRY.values():
+            for name, signature in op.functions.items():
+                self._enter(name, _reader(op, signature))
+        for name, handler in HANDLERS.items():
+            self._enter(name, handler)
+
+    def _enter(self, name: str, handler: Callable[[Site], Any]) -> None:
+        if name.startswith("Tensor."):
+            self.methods[name.removeprefix("Tensor.")] = handler
+        elif (found := adapters.loaded(name)) is not None:
+            self.functions[found] = handler
+
+    def handler_of(self, node: Node) -> Callable[[Site], Any] | None:
+        """What reads a call, or None where nothing does."""
+        if node.op == "call_method":
+            return self.methods.get(str(node.target))
+        if node.target is getattr:
+            return views.permute if node.args[1] in ("T", "mT") else None
+        return self.functions.get(node.target)
+
+
+def _reader(op: type[Op], signature: str) -> Handler:
+    return lambda site: call_of(site, op, signature)
+
+
+class Lowering:
+    """Turns one recorded mode of a module into drafts."""
+
+    def __init__(self, model: nn.Module, tracer: Tracer, mode: str) -> None:
+        self.model = model
+        self.tracer = tracer
+        self.mode = mode
+        self.batches: Sequence[int] = tracer.runs.batches
+        self.inputs: list[Draft] = []
+        self.drafts: list[Draft] = []
+        self._table = Table()
+        self._values: dict[Node, Any] = {}
+        self._stale: dict[Node, Node] = {}
+        self._by_storage: dict[int, list[Node]] = {}
+        self._in_state = set(model.state_dict())
+
+    def run(self, graph: fx.Graph) -> Recorded:
+        """Lower every call, in order."""
+        for node in graph.nodes:
+            if node.op != "output" and tensors_in(seen_of(node).first):
+                self._values[node] = self._lower(node)
+                self._track(node)
+        return Recorded(tuple(self.inputs), self.drafts, self._tree(self.tracer.returned))
+
+    def add(self, draft: Draft) -> Draft:
+        """Put a draft behind the others."""
+        self.drafts.append(draft)
+        return draft
+
+    def value_of(self, node: Node) -> Any:
+        """The drafts that a call made.
+
+        Raises:
+            TraceError: its memory was written to since, through another view.
+
+        """
+        if node in self._stale:
+            writer = self._stale[node]
+            place: Any = writer.meta[WHERE]
+            raise place.error(
+                f"`{spoken(writer)}` writes in place into memory that `{spoken(node)}` shares and that is read later",
+                "write it out of place: `x = x + y` for `x += y`, `inplace=False`, or `clone()` the part first",
+            )
+        return self._values[node]
+
+    def size_of(self, node: Node) -> Draft:
+        """The draft of a tensor whose size alone is read."""
+        found: Draft = self._values[node]
+        return found
+
+    def _lower(self, node: Node) -> Any:
+        site = Site(self, node)
+        try:
+            if node.op == "placeholder":
+                return self._input(site)
+            if node.op == "get_attr":
+                return self._parameter(site)
+            return self._module(site) if node.op == "call_module" else self._call(site)
+        except TraceError as wrong:
+            return self._trouble(site, wrong)
+        except ValueError as why:
+            return self._trouble(site, site.error(f"`{spoken(node)}` cannot be said in a spec, because {why}"))
+
+    def _trouble(self, site: Site, error: TraceError) -> Any:
+        """Errors wait: what nothing needs is let go."""
+        draft = self.add(Draft(None, (), (), "trouble", site.where, trouble=error))
+        first = site.seen.first
+        return draft if isinstance(first, Tensor) else (draft,) * len(first)
+
+    def _input(self, site: Site) -> Draft:
+        draft = Draft(None, (), site.shape(), str(site.node.target))
+        self.inputs.append(draft)
+        return draft
+
+    def _parameter(self, site: Site) -> Draft:
+        name = str(site.node.target)
+        home, _, last = name.rpartition(".")
+        module = self.model.get_submodule(home)
+        trainable = last in module._parameters
+        tensor = module._parameters[last] if trainable else module._buffers[last]
+        if name not in self._in_state:
+            raise site.error(
+                f"the buffer `{name}` is not kept in the state dict",
+                f'register it with `persistent=True`, as `self.register_buffer("{last}", tensor)` does',
+            )
+        assert tensor is not None
+        op = Parameter(size=tuple(tensor.shape), trainable=trainable)
+        return self.add(Draft(op, (), site.shape(), name, site.where, owner=name, tensors={"": id(tensor)}))
+
+    def _module(self, site: Site) -> Draft:
+        path = str(site.node.target)
+        module = self.model.get_submodule(path)
+        cls = self.tracer.readings.op_of(module)
+        name = adapters.dotted(type(module))
+        if cls is None:
+            raise site.error(f"module `{path}` is a `{name}`, which is not known", "see `net2net schema` for what is")
+        inputs = [site.read(argument) for argument in site.node.args]
+        inputs += [site.read(v) for k, v in site.node.kwargs.items() if v is not None]
+        if len(inputs) != 1 or not isinstance(inputs[0], Draft):
+            raise site.error(f"module `{path}` is called with more than one tensor")
+        try:
+            op = cls.from_module(module)
+        except (ValueError, TypeError, AttributeError) as why:
+            raise site.error(f"module `{path}` of class `{name}` cannot be said in a spec, because {why}") from None
+        self._check_mode(site, op, path)
+        draft = site.emit(op, inputs, site.shape())
+        draft.wish, draft.owner = path, path if op.tensors() else None
+        draft.tensors = {slot: id(getattr(module, slot)) for slot in op.tensors()}
+        return draft
+
+    def _check_mode(self, site: Site, op: Op, path: str) -> None:
+        follows = isinstance(op, MODAL) and getattr(op, "track_running_stats", True)
+        if follows and site.node.meta[TRAINING] != (self.mode == "train"):
+            call, other = ("train()", "evaluation") if self.mode == "train" else ("eval()", "training")
+            raise site.error(
+                f"module `{path}` stays in {other} mode when `{call}` is called on the network",
+                "a rebuilt network follows `train()` and `eval()`; replace a frozen batch norm by "
+                "`torchvision.ops.FrozenBatchNorm2d`",
+            )
+
+    def _call(self, site: Site) -> Any:
+        node = site.node
+        if node.target is getattr and isinstance(held := site.read(node.args[0]), tuple):
+            first = seen_of(_node(node.args[0])).first
+            wanted = getattr(first, str(node.args[1]))
+            return next(draft for draft, value in zip(held, first, strict=True) if value is wanted)
+        handler = self._table.handler_of(node)
+        if handler is None:
+            raise site.error(f"`{spoken(node)}` is no operation that a spec knows", _hint(node))
+        return handler(site)
+
+    def _track(self, node: Node) -> None:
+        """Remember which values share memory, and what a write in place does to them."""
+        tensors = tensors_in(seen_of(node).first)
+        if seen_of(node).wrote:
+            self._written(node, _node(node.args[0] if node.args else next(iter(node.kwargs.values()))))
+        for storage in {adapters.storage_of(t) for t in tensors}:
+            self._by_storage.setdefault(storage, []).append(node)
+
+    def _written(self, writer: Node, target: Node) -> None:
+        written = seen_of(target).first
+        storage, geometry = adapters.storage_of(written), adapters.geometry_of(written)
+        same_result = adapters.storage_of(tensors_in(seen_of(writer).first)[0]) == storage
+        for node in self._by_storage.get(storage, ()):
+            first = seen_of(node).first
+            if node.op == "get_attr":
+                problem = f"`{spoken(writer)}` writes in place into `{node.target}`, a tensor of the network's own"
+                raise writer.meta[WHERE].error(
+                    problem, "running statistics belong into a `torch.nn` module that keeps them, as batch norm does"
+                )
+            if same_result and isinstance(first, Tensor) and adapters.geometry_of(first) == geometry:
+                self._values[node] = self._values[writer]
+            else:
+                self._stale[node] = writer
+
+    def _tree(self, returned: Any) -> Tree:
+        """What `forward` returned, with drafts for tensors."""
+        if returned is None:
+            return None
+        if isinstance(returned, fx.Proxy):
+            if not tensors_in(seen_of(returned.node).first):
+                raise TraceError("the network returns a number or size", "return tensors only")
+            value = self.value_of(returned.node)
+            return list(value) if isinstance(seen_of(returned.node).first, list) else value
+        if isinstance(returned, Mapping) and all(isinstance(key, str) for key in returned):
+            return {key: self._tree(value) for key, value in returned.items()}
+        if isinstance(returned, tuple) and hasattr(returned, "_fields"):
+            fields = {name: self._tree(getattr(returned, name)) for name in returned._fields}
+            return NamedTuple(type(returned).__name__, fields)
+        if isinstance(returned, (tuple, list)):
+            return type(returned)(self._tree(value) for value in returned)
+        raise TraceError(
+            f"the network returns a `{type(returned).__name__}`",
+            "return tensors, or tuples, lists, named tuples or dicts (with text as keys) of tensors",
+        )
+
+
+def _node(argument: Any) -> Node:
+    assert isinstance(argument, Node)
+    return argument
+
+
+def _hint(node: Node) -> str:
+    name = spoken(node, bare=True)
+    if name in _HINTS:
+        return _HINTS[name]
+    if any(part in name for part in _RANDOM):
+        return "for random numbers in training use `torch.nn.Dropout` or `torchvision.ops.StochasticDepth`"
+    if name in _MADE:
+        return 'for constant tensors use `self.register_buffer("name", tensor)` in `__init__`'
+    return "write it with operations that `net2net schema` lists"
+
+
+def lower(model: nn.Module, tracer: Tracer, graph: fx.Graph, mode: str) -> Recorded:
+    """Turn one recorded mode of a module into drafts."""
+    return Lowering(model, tracer, mode).run(graph)

@@ -1,0 +1,95 @@
+"""From a `torch.nn.Module` to a graph: the one entry to tracing."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from net2net_cli.architecture.graph import Graph, Mode
+from net2net_cli.errors import Net2NetError, TraceError
+from net2net_cli.runtime import adapters
+from net2net_cli.runtime.assemble import assemble
+from net2net_cli.runtime.drafts import Recorded
+from net2net_cli.runtime.guards import check_module
+from net2net_cli.runtime.lower import lower
+from net2net_cli.runtime.modes import merge
+from net2net_cli.runtime.seen import MetaFailedError
+from net2net_cli.runtime.tracer import Tracer
+from net2net_cli.runtime.where import raised_at
+
+
+def trace(model: nn.Module, example_inputs: tuple[Tensor, ...], *, name: str, source: str) -> Graph:
+    """What a network computes, in evaluation and in training.
+
+    The model is afterwards what it was: attributes, buffers, training flags, random states.
+
+    Args:
+        model: any module whose forward is one fixed computation; its tensors are never written to.
+        example_inputs: one tensor for each argument of `forward`, batch first; the batch size does not matter.
+        name: of the network.
+        source: where it comes from, for people.
+
+    Raises:
+        TraceError: the network cannot be said in a spec; the message holds the user's source line.
+
+    """
+    check_module(model)
+    modes: tuple[Mode, ...] = ("eval", "train")
+    with adapters.preserved(model):
+        evaluation, training = (_record(model, example_inputs, mode) for mode in modes)
+    return assemble(
+        merge(evaluation, training),
+        name=name,
+        source=source,
+        dtypes=[str(x.dtype).removeprefix("torch.") for x in example_inputs],
+        reserved=[path for path, _ in model.named_modules() if path] + list(model.state_dict()),
+    )
+
+
+def unused_tensors(model: nn.Module, graph: Graph) -> list[str]:
+    """Names in the model's state dict that no layer of the graph uses: a student's checkpoint will not have them.
+
+    Names that share a tensor with one that is used are used.
+    """
+    kept = {name for name, *_ in graph.tensors()}
+    state = model.state_dict(keep_vars=True)
+    used = {id(state[name]) for name in kept if name in state}
+    return [name for name, tensor in state.items() if name not in kept and id(tensor) not in used]
+
+
+def _record(model: nn.Module, inputs: tuple[Tensor, ...], mode: Mode) -> Recorded:
+    """One mode; without values where that works, which costs next to nothing."""
+    model.train(mode == "train")
+    try:
+        return _record_with(model, inputs, mode, meta=True)
+    except MetaFailedError:
+        return _record_with(model, inputs, mode, meta=False)
+
+
+def _record_with(model: nn.Module, inputs: tuple[Tensor, ...], mode: Mode, *, meta: bool) -> Recorded:
+    tracer = Tracer(model, inputs, meta=meta)
+    before = adapters.random_states()
+    try:
+        with torch.no_grad():
+            graph = tracer.record()
+    except (Net2NetError, MetaFailedError):
+        raise
+    except Exception as wrong:  # the user's forward may raise anything
+        raise _explained(wrong, tracer) from wrong
+    if adapters.random_states() != before:
+        raise TraceError(
+            f"`forward` draws random numbers by itself in {mode} mode, and what it does would depend on them",
+            "use `torch.nn.Dropout` or `torchvision.ops.StochasticDepth`",
+        )
+    return lower(model, tracer, graph, mode)
+
+
+def _explained(wrong: Exception, tracer: Tracer) -> TraceError:
+    """An exception of the user's forward, with the user's line."""
+    module, kind = tracer.failed_in or ("", type(tracer.runs.model).__name__)
+    where = raised_at(wrong.__traceback__, module, kind, Tracer.record.__name__)
+    first = str(wrong).splitlines()[0] if str(wrong) else ""
+    return where.error(
+        f"`forward` cannot be traced: {type(wrong).__name__}: {first}",
+        "if the line needs a tensor's values, or asks whether its argument is a `torch.Tensor`, write it without",
+    )
