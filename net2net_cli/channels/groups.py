@@ -36,9 +36,14 @@ class Groups:
         self.widths: dict[str, Ints] = own
         found = labels.found
         carried = [(p[0], a) for p, a in found.places.items() if p not in found.created and p not in found.consumed]
-        self._makes = self._incidence(own.items())
-        self._follows = self._incidence((n, a) for n, a in carried if a is not None and n in self._row)
-        self._reads = self._incidence((p[0], a) for p, a in found.consumed.items() if a is not None)
+        made = self._incidence(own.items())
+        follows = self._incidence((n, a) for n, a in carried if a is not None and n in self._row)
+        reads = self._incidence((p[0], a) for p, a in found.consumed.items() if a is not None)
+        # (layers, layers): whether the first one's own channels are among those of the second.
+        self._makes, self._follows, self._reads = (made @ other.T > 0 for other in (made, follows, reads))
+        creators = {name for name, _, _ in found.created}
+        ops = {layer.name: layer.op for layer in labels.graph.layers}
+        self._depthwise = {n for n in self.layers if getattr(ops[n], "depthwise", False) and n not in creators}
 
     def _incidence(self, pairs: Iterable[tuple[str, Ints]]) -> npt.NDArray[np.float32]:
         """`(layers, classes)`: 1 where a layer has channels of the class."""
@@ -47,9 +52,8 @@ class Groups:
             matrix[self._row[name], self.labels.group[axis]] = 1.0
         return matrix
 
-    def _meeting(self, layer: str, others: npt.NDArray[np.float32]) -> list[str]:
-        hit = others @ self._makes[self._row[layer]] > 0
-        return [self.layers[i] for i in np.flatnonzero(hit) if self.layers[i] != layer]
+    def _meeting(self, layer: str, others: npt.NDArray[np.bool_]) -> list[str]:
+        return [self.layers[i] for i in np.flatnonzero(others[self._row[layer]]) if self.layers[i] != layer]
 
     def followers(self, layer: str) -> list[str]:
         """Layers that carry its channels, and grow with them: norms, depthwise convolutions, PReLU."""
@@ -96,7 +100,7 @@ class Groups:
         """For each layer that is reached from this one over ties: the last tie on the shortest way."""
         start = self._row[layer]
         reasons: dict[int, str] = {start: ""}
-        if self._depthwise(layer):
+        if layer in self._depthwise:
             makers = [self._row[name] for name in self._meeting(layer, self._makes)]
             reasons |= dict.fromkeys(makers, f"`{layer}` is depthwise: each filter follows its channel")
         waiting = deque(reasons)
@@ -106,11 +110,7 @@ class Groups:
                     reasons[other] = why
                     waiting.append(other)
         named = {self.layers[i]: why for i, why in reasons.items()}
-        for name in self.layers:
-            if self._depthwise(name) and name not in named:
+        for name in self._depthwise:
+            if name not in named:
                 named[name] = "it is depthwise: each filter follows its channel"
         return named
-
-    def _depthwise(self, layer: str) -> bool:
-        created = any(name == layer for name, _, _ in self.labels.found.created)
-        return bool(getattr(self.labels.graph.by_name[layer].op, "depthwise", False)) and not created

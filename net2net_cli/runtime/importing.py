@@ -123,8 +123,8 @@ def check_rebuilt(
     modes = {module: module.training for module in model.modules()}
     try:
         for mode in (False, True):
-            pair = [_outputs(network.train(mode), inputs) for network in (model, rebuilt)]
-            _same(*pair, "train" if mode else "eval")
+            original, again = (_outputs(network.train(mode), inputs) for network in (model, rebuilt))
+            _same(original, again, "train" if mode else "eval")
     finally:
         for module, training in modes.items():
             module.training = training
