@@ -1,0 +1,83 @@
+# Everything runs from a fresh clone: each target sets up `.venv` first, once, and again when pyproject.toml changes.
+#
+#   make PYTHON=python3.12 …    the interpreter that makes `.venv` (3.11 or newer)
+#   make VENV=/some/where …     another place for it
+#   make test TESTS=tests/cli   some of the tests
+
+VENV ?= .venv
+TESTS ?= tests
+WORKERS ?= auto
+BENCH_GIB ?= 1
+DEMO_OUTPUT ?= demo_output
+
+BIN = $(VENV)/bin
+READY = $(VENV)/.ready
+BENCH_READY = $(VENV)/.ready-bench
+PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
+
+# The first of these that is 3.11 or newer; `PYTHON=…` says which it shall be.
+CANDIDATES = $(if $(PYTHON),$(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python)
+RECENT = import sys; sys.exit(sys.version_info < (3, 11))
+find_python = for python in $(CANDIDATES); do "$$python" -c '$(RECENT)' 2>/dev/null && echo "$$python" && break; done
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test test-slow lint format bench samples clean
+
+help: ## this list
+	@echo "net2net: grow trained networks without changing what they compute"
+	@echo
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
+		while IFS='|' read -r target what; do printf '%-18s %s\n' "$$target" "$$what"; done
+
+setup: $(READY) ## make .venv and install net2net into it, with all that it needs (two minutes)
+
+demo: $(READY) ## grow the sample networks through a Makefile, and compare students with teachers
+	@$(MAKE) --no-print-directory -f examples/Makefile OUT='$(DEMO_OUTPUT)' BIN='$(BIN)'
+
+# One thread a worker: the workers share the cores.
+test: $(READY) ## run the tests (but for the slow ones)
+	OMP_NUM_THREADS=1 $(PYTEST) -m "not slow" $(TESTS)
+
+test-slow: $(READY) ## run the slow tests: every layer of every network of torchvision, real weights
+	OMP_NUM_THREADS=1 $(PYTEST) -m slow $(TESTS)
+
+lint: $(READY) ## ruff and mypy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(READY) ## let ruff format the code, and fix what it can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(BENCH_READY) ## speed and memory beside what they are measured by; BENCH_GIB=4 for the full size
+	@$(BIN)/python -m benchmarks --gib $(BENCH_GIB)
+
+samples: $(READY) ## train the sample networks again (20 minutes)
+	$(BIN)/python sample_checkpoints/train.py
+
+clean: ## remove .venv, what the demo and the benchmarks wrote, and caches
+	rm -rf $(VENV) $(DEMO_OUTPUT) bench_output .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@python=$$($(find_python)); \
+	if [ -z "$$python" ]; then \
+		echo "error: no Python 3.11 or newer among: $(CANDIDATES)" >&2; echo >&2; \
+		echo "hint: install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; \
+	fi; \
+	if ! "$$python" -m venv $(VENV); then \
+		rm -rf $(VENV); echo "error: $$python cannot make a virtual environment" >&2; echo >&2; \
+		echo "hint: on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; \
+	fi
+
+$(READY): pyproject.toml | $(BIN)/python
+	@echo "installing net2net and what it needs into $(VENV) (two minutes the first time)" >&2
+	@$(PIP) install -e '.[dev]'
+	@touch $@
+
+$(BENCH_READY): $(READY)
+	@$(PIP) install -e '.[dev,bench]'
+	@touch $@
