@@ -1,0 +1,131 @@
+"""What `widen`, `deepen` and `random-pad` have in common: load, plan, publish, report.
+
+With `--json` they print one object:
+
+- `operation`, `arguments`, `seed`, `exact`: as the student's lineage records them;
+- `teacher`, `student`: paths as given (`student` may be null with `--dry-run`); `dry_run`: whether nothing was written;
+- `layers`: each layer that differs: `name`, `op`, `kind` (`wider`, `new`, `other`), `width` and `parameters`, each
+  `[before, after]`, and `attributes`, name -> `[before, after]`;
+- `parameters`, `multiply_adds`, `bytes`: `[before, after]`; bytes are those of the tensors;
+- `tensors`: each changed tensor: `name`, `before` and `after` (shapes; `before` is null for a new one), `how`;
+- `verification`: null where none was made, else as `net2net verify --json` prints it;
+- `notes`: sentences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from net2net_cli.cli.opening import open_model, stored_bytes
+from net2net_cli.cli.printing import Printer
+from net2net_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from net2net_cli.model import Checking, Net2Net
+    from net2net_cli.runtime.compare import Comparison
+
+MOST_NOTES = 4
+STAGES = {"write": "writing the student", "verify": "comparing outputs", "noise": "writing the student with noise"}
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """What the user asked for, beside the operation itself.
+
+    Attributes:
+        out: None only with `dry_run`.
+        verify: whether outputs are compared.
+    """
+
+    teacher: Path
+    out: Path | None
+    spec: Path | None
+    force: bool
+    dry_run: bool
+    device: str
+    verify: bool
+    allow_nan: bool
+    seed: int
+    printer: Printer
+
+
+def grow(asked: Growth, operation: Callable[[Net2Net], Net2Net]) -> None:
+    """Load the teacher, grow it, and write the student, or tell what would be written."""
+    out = _place(asked)
+    teacher = open_model(asked.teacher, asked.spec, asked.allow_nan, asked.printer)
+    if out is not None:
+        _check_place(asked, teacher, out)
+    student = operation(teacher)
+    comparison = None
+    if not asked.dry_run and out is not None:
+        comparison = _publish(asked, student, teacher, out)
+    _report(asked, teacher, student, comparison)
+
+
+def _place(asked: Growth) -> Path | None:
+    if asked.out is None and not asked.dry_run:
+        example = asked.teacher.with_name("student.safetensors")
+        raise UsageError("no place for the student was given", f"add `-o {example}`, or `--dry-run` to see the plan")
+    return asked.out
+
+
+def _check_place(asked: Growth, teacher: Net2Net, out: Path) -> None:
+    """All that can be known about the place before any work."""
+    from net2net_cli.checkpoint.publish import Publication
+
+    assert teacher.file is not None
+    Publication(out, force=asked.force, teacher=teacher.file.path, spec=teacher.file.spec_path)
+
+
+def _publish(asked: Growth, student: Net2Net, teacher: Net2Net, out: Path) -> Comparison | None:
+    from net2net_cli.cli.progress import Progress
+    from net2net_cli.model import Checking
+    from net2net_cli.publishing import publish
+
+    checking: Checking | None = Checking(device=asked.device, seed=asked.seed) if asked.verify else None
+    with Progress(asked.printer, stored_bytes(student)) as progress:
+        return publish(
+            student,
+            teacher,
+            out,
+            force=asked.force,
+            checking=checking,
+            on_stage=lambda stage: progress.stage(STAGES[stage]),
+            on_bytes=progress.advance,
+        )
+
+
+def _report(asked: Growth, teacher: Net2Net, student: Net2Net, comparison: Comparison | None) -> None:
+    from net2net_cli.cli.growth_report import growth_payload, growth_text, plan_text
+
+    assert student.plan is not None
+    printer = asked.printer
+    _tell_notes(printer, student.plan.notes)
+    if not student.exact:
+        printer.say(_approximate(student.plan.operation.name))
+    elif not asked.verify and not asked.dry_run:
+        printer.say("outputs were not compared (`--no-verify`)")
+    for warning in comparison.warnings if comparison else ():
+        printer.warn(warning)
+    payload = growth_payload(asked, teacher, student, comparison)
+    text = growth_text(payload)
+    if asked.dry_run:
+        text = f"{plan_text(payload)}\n\n{text}"
+    printer.summary(text, payload)
+
+
+def _approximate(operation: str) -> str:
+    if operation == "random-pad":
+        return "random padding preserves nothing: the student is not compared with its teacher"
+    return "outputs were compared before the noise was added: with it, the student is approximate"
+
+
+def _tell_notes(printer: Printer, notes: Sequence[str]) -> None:
+    shown = len(notes) if printer.verbose else MOST_NOTES
+    for note in notes[:shown]:
+        printer.say(note)
+    if notes[shown:]:
+        printer.say(f"… and {len(notes) - shown} more notes (`--verbose` shows them)")

@@ -1,0 +1,179 @@
+"""What a growth changed, for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from net2net_cli.cli.comparison import comparison_payload
+from net2net_cli.cli.names import patterns
+from net2net_cli.cli.opening import stored_bytes
+from net2net_cli.cli.tables import brief, count, facts, growth, table
+
+if TYPE_CHECKING:
+    from net2net_cli.architecture.graph import Graph
+    from net2net_cli.cli.growing import Growth
+    from net2net_cli.growth.plan import TensorPlan
+    from net2net_cli.model import Net2Net
+    from net2net_cli.runtime.compare import Comparison
+
+MOST_ROWS = 16
+
+Payload = Mapping[str, Any]
+
+
+def growth_payload(asked: Growth, teacher: Net2Net, student: Net2Net, comparison: Comparison | None) -> dict[str, Any]:
+    """The object of `growing`'s description."""
+    assert student.plan is not None
+    operation = student.plan.operation
+    shapes = {name: slot.shape for name, _, _, slot in teacher.graph.tensors()}
+    return {
+        "operation": operation.name,
+        "arguments": dict(operation.arguments),
+        "seed": operation.seed,
+        "exact": operation.exact,
+        "teacher": str(asked.teacher),
+        "student": None if asked.out is None else str(asked.out),
+        "dry_run": asked.dry_run,
+        **differences(teacher.graph, student.graph, (stored_bytes(teacher), stored_bytes(student))),
+        "tensors": [_tensor(tensor, shapes) for tensor in student.plan.changed],
+        "verification": None if comparison is None else comparison_payload(comparison),
+        "notes": list(student.plan.notes),
+    }
+
+
+def differences(before: Graph, after: Graph, stored: tuple[int | None, int | None]) -> dict[str, Any]:
+    """The keys that `diff` and the growing commands share."""
+    from net2net_cli.architecture.cost import multiply_adds, parameters
+
+    return {
+        "layers": changed_layers(before, after),
+        "parameters": [parameters(before), parameters(after)],
+        "multiply_adds": [multiply_adds(before), multiply_adds(after)],
+        "bytes": list(stored),
+    }
+
+
+def changed_layers(before: Graph, after: Graph) -> list[dict[str, Any]]:
+    """Every layer that differs, as JSON."""
+    from net2net_cli.architecture.changes import changes
+
+    return [
+        {
+            "name": change.name,
+            "op": change.op,
+            "kind": change.kind,
+            "makes_channels": change.makes_channels,
+            "width": list(change.width),
+            "parameters": list(change.parameters),
+            "attributes": {key: _json(pair) for key, pair in change.attributes.items()},
+        }
+        for change in changes(before, after)
+    ]
+
+
+def _json(value: Any) -> Any:
+    """A value of an op as JSON."""
+    if isinstance(value, (list, tuple)):
+        return [_json(item) for item in value]
+    return value if isinstance(value, (bool, int, float, str, type(None))) else str(value)
+
+
+def _tensor(tensor: TensorPlan, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    before = None if tensor.source is None else list(shapes[tensor.source])
+    return {"name": tensor.name, "before": before, "after": list(tensor.shape), "how": how(tensor)}
+
+
+def how(tensor: TensorPlan) -> str:
+    """How a tensor of the student comes about: `axis 0 copied, axis 1 shared out`."""
+    if tensor.source is None:
+        assert tensor.fill is not None
+        return f"new: {_FILLS[tensor.fill.kind]}"
+    said = []
+    for axis in tensor.axes:
+        factor = " and scaled" if axis.factor is not None else ""
+        said.append(f"axis {axis.axis} {'shared out' if axis.shares else 'copied'}{factor}")
+    if tensor.fill is not None:
+        said.append("new entries random" if tensor.axes else f"set: {_FILLS[tensor.fill.kind]}")
+    if tensor.noise:
+        said.append(f"noise {tensor.noise:g} on copies")
+    return ", ".join(said)
+
+
+_FILLS = {
+    "constant": "one number throughout",
+    "dirac": "the identity",
+    "eye_pair": "the identity and its negative",
+    "vector": "a number for each channel",
+    "uniform": "random, uniform",
+    "normal": "random, normal",
+}
+
+
+def plan_text(payload: Payload) -> str:
+    """The plan: every tensor that changes."""
+    rows = [(t["name"], _shape(t["before"]), _shape(t["after"]), t["how"]) for t in payload["tensors"]]
+    return table(("tensor", "before", "after", "how"), rows, "<><<")
+
+
+def _shape(shape: Sequence[int] | None) -> str:
+    return "" if shape is None else "×".join(map(str, shape)) or "scalar"
+
+
+def growth_text(payload: Payload) -> str:
+    """A short table of what changed."""
+    rows = layer_rows(payload["layers"])
+    left = sum(n for *_, n in rows[MOST_ROWS:])
+    text = table(("layer", "op", "width"), [row[:3] for row in rows[:MOST_ROWS]], "<<<")
+    if left:
+        text += f"\n… and {left} more layers; `--json` and `net2net diff` list them"
+    return f"{text}\n\n{facts([*sizes(payload), *_outcome(payload)])}"
+
+
+def layer_rows(layers: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, int]]:
+    """Layers whose own width changed, and new ones; those that changed alike stand in one row, with their number."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for layer in layers:
+        if layer["kind"] != "other" and (layer["makes_channels"] or layer["kind"] in ("new", "gone")):
+            alike.setdefault((layer["op"], _width(layer)), []).append(layer["name"])
+    rows = [(pattern, op, width, n) for (op, width), names in alike.items() for pattern, n in patterns(names)]
+    return [(f"{name} ({n})" if n > 1 else name, op, width, n) for name, op, width, n in rows]
+
+
+def _width(layer: Mapping[str, Any]) -> str:
+    before, after = layer["width"]
+    if layer["kind"] in ("new", "gone"):
+        width = after if layer["kind"] == "new" else before
+        return layer["kind"] if width is None else f"{width} ({layer['kind']})"
+    return f"{before} → {after}"
+
+
+def sizes(payload: Payload) -> list[tuple[str, str]]:
+    """Parameters, bytes and multiply-adds, before and after."""
+    (p, q), (a, b), (m, n) = payload["parameters"], payload["bytes"], payload["multiply_adds"]
+    known = a is not None and b is not None
+    return [
+        ("parameters", _pair(count(p), count(q), growth(p, q))),
+        ("bytes", _pair(f"{brief(a)}B", f"{brief(b)}B", growth(a, b)) if known else ""),
+        ("multiply-adds", _pair(brief(m), brief(n), growth(m, n))),
+    ]
+
+
+def _pair(before: str, after: str, more: str) -> str:
+    return f"{before} → {after}  ({more})" if more else before
+
+
+def _outcome(payload: Payload) -> list[tuple[str, str]]:
+    found = payload["verification"]
+    error = ""
+    if found:
+        where = f"{found['samples']} inputs in {found['dtype']} on {found['device']}"
+        error = f"{found['error']:.2g} of the output's standard deviation ({where})"
+    elif not payload["exact"]:
+        error = "not exact, not compared"
+    else:
+        error = "not compared"
+    return [
+        ("largest error", "" if payload["dry_run"] else error),
+        ("written to", "nothing (`--dry-run`)" if payload["dry_run"] else payload["student"]),
+    ]

@@ -1,0 +1,199 @@
+"""What a network consists of, for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from net2net_cli.cli.names import abbreviated, patterns
+from net2net_cli.cli.printing import bold, dim
+from net2net_cli.cli.tables import brief, cells, count, facts, last_column_room, table
+
+if TYPE_CHECKING:
+    from net2net_cli.architecture.graph import Graph
+    from net2net_cli.cli.opening import Network
+    from net2net_cli.growth.describe import LayerInfo
+
+DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+
+Payload = Mapping[str, Any]
+
+
+def inspect_payload(network: Network, names: Sequence[str]) -> dict[str, Any]:
+    """The object of `inspect`'s description."""
+    from net2net_cli.channels.labels import find_labels
+    from net2net_cli.growth.describe import describe, repeatable_blocks
+
+    graph = network.graph
+    labels = find_labels(graph)
+    layers = [_layer(graph, info) for info in describe(graph, labels)]
+    return {
+        **head_payload(network),
+        "layers": _chosen(graph, labels, layers, names) if names else layers,
+        "blocks": repeatable_blocks(graph),
+    }
+
+
+def head_payload(network: Network) -> dict[str, Any]:
+    """All but the layers."""
+    from net2net_cli.architecture.cost import multiply_adds, parameters
+    from net2net_cli.architecture.shapes import dim_to_json
+
+    graph = network.graph
+    inputs = [{"name": i.name, "shape": [dim_to_json(d) for d in i.shape], "dtype": i.dtype} for i in graph.inputs]
+    return {
+        "name": graph.name,
+        "source": graph.source,
+        "file": str(network.path),
+        "parameters": parameters(graph),
+        "multiply_adds": multiply_adds(graph),
+        **_stored(network),
+        "inputs": inputs,
+        "outputs": {name: [dim_to_json(d) for d in graph.shapes[value]] for name, value in graph.outputs.items()},
+    }
+
+
+def _stored(network: Network) -> dict[str, Any]:
+    """What only a checkpoint tells."""
+    model = network.model
+    if model is None or model.file is None:
+        return {"bytes": None, "dtypes": None, "lineage": []}
+    sizes: dict[str, int] = {}
+    for name, *_ in network.graph.tensors():
+        info = model.tensor_info(name)
+        dtype = DTYPES.get(info.dtype, info.dtype.lower())
+        sizes[dtype] = sizes.get(dtype, 0) + info.nbytes
+    steps = [{field: getattr(step, field) for field in STEP} for step in model.file.steps()]
+    return {"bytes": network.bytes, "dtypes": sizes, "lineage": steps}
+
+
+STEP = ("operation", "arguments", "seed", "exact", "teacher_sha256", "tool_version")
+
+
+def _layer(graph: Graph, info: LayerInfo) -> dict[str, Any]:
+    from net2net_cli.architecture.cost import layer_multiply_adds
+
+    return {
+        "name": info.name,
+        "op": info.op,
+        "kernel": list(getattr(graph.by_name[info.name].op, "kernel_size", ())),
+        "width": info.width,
+        "parameters": info.parameters,
+        "multiply_adds": layer_multiply_adds(graph, graph.by_name[info.name]),
+        "grows_with": [{"layer": member.layer, "why": member.why} for member in info.grows_with],
+        "followers": list(info.followers),
+        "readers": list(info.readers),
+        "not_widened": info.not_widened,
+        "not_deepened": info.not_deepened,
+    }
+
+
+def _chosen(graph: Graph, labels: Any, layers: list[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """The layers that were named, with what takes longer to find out."""
+    from net2net_cli.cli.inspect_choice import named_layers
+    from net2net_cli.growth.describe import next_widths
+
+    by_name = {layer["name"]: layer for layer in layers}
+    return [
+        by_name[name] | {"next_widths": list(next_widths(labels, name))} for name in named_layers(graph, by_name, names)
+    ]
+
+
+def inspect_text(payload: Payload, *, detail: bool, every: bool) -> str:
+    """A summary and a table of layers, or all about some layers."""
+    if detail:
+        return "\n\n".join(_detail(layer) for layer in payload["layers"])
+    return f"{summary(payload)}\n\n{_layers(payload, every=every)}"
+
+
+def summary(payload: Payload) -> str:
+    """What a network is, in a few lines."""
+    source = f"  ({payload['source']})" if payload["source"] else ""
+    stored = f", {brief(payload['bytes'])}B, {_dtypes(payload['dtypes'])}" if payload["bytes"] else ", spec only"
+    inputs = ", ".join(f"{i['name']} {_shape(i['shape'])} {i['dtype']}" for i in payload["inputs"])
+    outputs = ", ".join(f"{name} {_shape(shape)}" for name, shape in payload["outputs"].items())
+    rows = [
+        ("size", f"{count(payload['parameters'])} parameters{stored}"),
+        ("cost", f"{brief(payload['multiply_adds'])} multiply-adds for one input"),
+        ("input", inputs),
+        ("output", outputs),
+        *(("grown by" if i == 0 else "", step_text(step)) for i, step in enumerate(payload["lineage"])),
+    ]
+    return f"{bold(payload['name'])}{source}\n{facts(rows)}"
+
+
+def _dtypes(sizes: Mapping[str, int]) -> str:
+    """The floating types, most bytes first; integers are counters."""
+    found = sorted(sizes, key=lambda dtype: -sizes[dtype])
+    floats = [dtype for dtype in found if "float" in dtype or dtype.startswith("f")]
+    return " and ".join(floats or found)
+
+
+def _shape(shape: Sequence[int | str]) -> str:
+    return "×".join(map(str, shape))
+
+
+def step_text(step: Mapping[str, Any]) -> str:
+    """`widen conv1=2x (seed 0)`."""
+    arguments = step["arguments"]
+    what = arguments.get("layers") or arguments.get("like") or {}
+    named = [f"{k}={v}" for k, v in what.items()] if isinstance(what, Mapping) else [str(name) for name in what]
+    shown = " ".join(named[:3]) + (f" … {len(named) - 3} more" if len(named) > 3 else "")
+    seed = f" (seed {step['seed']})" if step["seed"] is not None else ""
+    return f"{step['operation']} {shown}{seed}{'' if step['exact'] else ', not exact'}"
+
+
+def _layers(payload: Payload, *, every: bool) -> str:
+    layers = [layer for layer in payload["layers"] if every or layer["width"] is not None]
+    hidden = len(payload["layers"]) - len(layers)
+    header = ("layer", "op", "width", "parameters", "W", "D", "grows with")
+    fixed = [_fixed(layer) for layer in layers]
+    widths = [max(cells(cell) for cell in column) for column in zip(header[:-1], *fixed, strict=True)]
+    room = last_column_room([*widths, 0])
+    rows = [(*cells_, _coupled(layer, room)) for cells_, layer in zip(fixed, layers, strict=True)]
+    legend = "W: can be widened, D: can be deepened behind it; `net2net inspect FILE LAYER` says why (not)"
+    notes = [legend]
+    if payload["blocks"]:
+        notes.append(f"residual blocks that `deepen` can repeat: {abbreviated(payload['blocks'], None)}")
+    if hidden:
+        notes.append(f"{hidden} norms and the like follow these layers; `--all` lists them")
+    return table(header, rows, "<<>><<<") + "\n\n" + "\n".join(dim(note) for note in notes)
+
+
+def _fixed(layer: Payload) -> tuple[str, ...]:
+    width = "" if layer["width"] is None else str(layer["width"])
+    kernel = f" {_kernel(layer['kernel'])}" if layer["kernel"] else ""
+    marks = ("·" if layer[key] else "✓" for key in ("not_widened", "not_deepened"))
+    return (layer["name"], f"{layer['op']}{kernel}", width, count(layer["parameters"]), *marks)
+
+
+def _kernel(sizes: Sequence[int]) -> str:
+    return "×".join(map(str, sizes))
+
+
+def _coupled(layer: Payload, room: int | None) -> str:
+    """The group; or why there is none."""
+    if layer["not_widened"]:
+        return str(layer["not_widened"])
+    return abbreviated([member["layer"] for member in layer["grows_with"]], room) if layer["grows_with"] else ""
+
+
+def _detail(layer: Payload) -> str:
+    """All about one layer."""
+    width = f", {layer['width']} wide" if layer["width"] is not None else ""
+    next_widths = ", ".join(map(str, layer["next_widths"]))
+    widen = f"no: {layer['not_widened']}" if layer["not_widened"] else f"yes; the next widths are {next_widths}"
+    rows = [
+        ("widen", widen),
+        ("deepen", f"no: {layer['not_deepened']}" if layer["not_deepened"] else "yes"),
+        ("follow it", ", ".join(p for p, _ in patterns(layer["followers"]))),
+        ("read it", ", ".join(p for p, _ in patterns(layer["readers"]))),
+    ]
+    kernel = f" {_kernel(layer['kernel'])}" if layer["kernel"] else ""
+    text = (
+        f"{bold(layer['name'])}  {layer['op']}{kernel}{width}, {count(layer['parameters'])} parameters\n{facts(rows)}"
+    )
+    if layer["grows_with"]:
+        members = [(f"  {member['layer']}", member["why"]) for member in layer["grows_with"]]
+        text += f"\ngrows with {len(members)} other layer{'s' if len(members) != 1 else ''}\n{facts(members)}"
+    return text

@@ -1,0 +1,57 @@
+"""Options that several commands share, spelled once: they mean the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from net2net_cli.cli.completion import complete_growth, complete_layer
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+SplitChoice = Literal["ownership", "random", "equal"]
+StartChoice = Literal["estimate", "identity"]
+TypeChoice = Literal["float64", "float32", "float16", "bfloat16"]
+
+WIDTHS_HELP = "Layer or glob, and its width: 128, 2x, 1.5x or +32. `*` stays within one part of a name, `**` crosses."
+
+Teacher = Annotated[Path, typer.Argument(metavar="TEACHER", help="Checkpoint to grow (.safetensors).")]
+Widths = Annotated[
+    list[str] | None, typer.Argument(metavar="LAYER=WIDTH", help=WIDTHS_HELP, autocompletion=complete_growth)
+]
+Layers = Annotated[
+    list[str],
+    typer.Argument(metavar="LAYER", help="Layers, globs, or residual blocks.", autocompletion=complete_layer),
+]
+Out = Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Where the student goes (.safetensors).")]
+Spec = Annotated[
+    Path | None, typer.Option("--spec", metavar="FILE", help="The teacher's spec, if it is not in the checkpoint.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace files that exist; never the teacher.")]
+DryRun = Annotated[bool, typer.Option("-n", "--dry-run", help="Print the plan; write nothing.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of every draw; same seed, same bytes.")]
+DeviceOption = Annotated[
+    Device, typer.Option("--device", help="Where outputs are compared; auto: CUDA if there is one.")
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")]
+Verify = Annotated[bool, typer.Option("--verify/--no-verify", help="Compare outputs before the student appears.")]
+AllowNan = Annotated[bool, typer.Option("--allow-nan", help="Accept weights with NaN and infinities.")]
+Split = Annotated[SplitChoice, typer.Option("--split", help="How copies share what read the original.")]
+RoundTo = Annotated[int, typer.Option("--round-to", min=1, metavar="N", help="Round widths up to a multiple of N.")]
+WherePossible = Annotated[bool, typer.Option("--where-possible", help="Globs pass over layers that cannot grow.")]
+Inputs = Annotated[
+    Path | None, typer.Option("--inputs", metavar="PATH", help="A .safetensors or .npz file, or a folder of images.")
+]
+
+
+def examples(*lines: str) -> str:
+    """An epilog that keeps its lines."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def settings(**extra: Any) -> dict[str, Any]:
+    """What every command accepts."""
+    return {"help_option_names": ["-h", "--help"], **extra}

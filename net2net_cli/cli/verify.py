@@ -1,0 +1,57 @@
+"""`net2net verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from net2net_cli.cli import options as o
+
+EXAMPLES = o.examples(
+    "net2net verify teacher.safetensors student.safetensors",
+    "net2net verify teacher.safetensors student.safetensors --dtype float32 --inputs images/",
+)
+
+
+def verify(
+    teacher: o.Teacher,
+    student: Annotated[Path, typer.Argument(metavar="STUDENT", help="Checkpoint to compare with it.")],
+    dtype: Annotated[
+        o.TypeChoice | None, typer.Option("--dtype", help="Type both run in; float64 if the device has it.")
+    ] = None,
+    batch: Annotated[int, typer.Option("--batch", min=1, metavar="N", help="How many random inputs.")] = 8,
+    inputs: o.Inputs = None,
+    tolerance: Annotated[
+        float | None, typer.Option("--tolerance", min=0.0, help="Largest error that passes, in standard deviations.")
+    ] = None,
+    train: Annotated[bool, typer.Option("--train", help="Compare in training mode, dropout off.")] = False,
+    spec: o.Spec = None,
+    device: o.DeviceOption = "auto",
+    seed: o.Seed = 0,
+    allow_nan: o.AllowNan = False,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> None:
+    """Compare the outputs of two networks.
+
+    Both run on the same inputs. Exit code 0: the outputs agree; 1: they differ.
+    """
+    from net2net_cli.cli.comparison import comparison_payload, comparison_text
+    from net2net_cli.cli.opening import open_model
+    from net2net_cli.cli.printing import Printer
+    from net2net_cli.cli.requests import finite
+    from net2net_cli.model import Checking
+
+    finite("--tolerance", tolerance)
+    printer = Printer(quiet, verbose, json)
+    first = open_model(teacher, spec, allow_nan, printer)
+    second = open_model(student, None, allow_nan, printer)
+    checking = Checking(device, dtype, batch, inputs, tolerance, seed, "train" if train else "eval")
+    found = second.verify(first, checking=checking)
+    for warning in found.warnings:
+        printer.warn(warning)
+    printer.summary(comparison_text(found), comparison_payload(found))
+    found.raise_if_different()
