@@ -102,7 +102,12 @@ class Net2Net:
 
     @classmethod
     def from_module(
-        cls, model: nn.Module, example_input: torch.Tensor | tuple[torch.Tensor, ...], *, name: str | None = None
+        cls,
+        model: nn.Module,
+        example_input: torch.Tensor | tuple[torch.Tensor, ...],
+        *,
+        name: str | None = None,
+        source: str = "",
     ) -> Self:
         """Trace a PyTorch module; its tensors are copied.
 
@@ -110,6 +115,7 @@ class Net2Net:
             model: in any mode; it is left as it was.
             example_input: what `forward` takes, with a batch axis in front; only its shape and type matter.
             name: of the network; the class's name if not given.
+            source: where its code is, as `net2net import` would name it; kept in the spec for people.
 
         Raises:
             TraceError: the module does something that the spec cannot say; holds the user's source line.
@@ -117,7 +123,7 @@ class Net2Net:
         from net2net_cli.runtime.importing import import_module_weights
 
         inputs = example_input if isinstance(example_input, tuple) else (example_input,)
-        imported = import_module_weights(model, inputs, name=name or type(model).__name__, source="")
+        imported = import_module_weights(model, inputs, name=name or type(model).__name__, source=source)
         return cls.from_tensors(imported.graph, imported.tensors, aliases=imported.aliases)
 
     @classmethod

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from net2net_cli import Net2Net
 from net2net_cli.networks import inception_v2, lenet5, small_resnet
 
 if TYPE_CHECKING:
@@ -37,16 +38,18 @@ class Recipe:
     """How one sample is built and trained."""
 
     build: Callable[[], nn.Module]
+    function: str
     description: str
     epochs: int
     peak_rate: float
 
 
 RECIPES = {
-    "lenet5": Recipe(lenet5, "`lenet5()`", epochs=15, peak_rate=5e-3),
-    "resnet": Recipe(small_resnet, "`small_resnet()`: ResNet-14", epochs=5, peak_rate=1e-2),
+    "lenet5": Recipe(lenet5, "lenet5", "`lenet5()`", epochs=15, peak_rate=5e-3),
+    "resnet": Recipe(small_resnet, "small_resnet", "`small_resnet()`: ResNet-14", epochs=5, peak_rate=1e-2),
     "inception_v2": Recipe(
         lambda: inception_v2(width=0.25, num_classes=10, in_channels=1, stem="small"),
+        "inception_v2",
         '`inception_v2(width=0.25, num_classes=10, in_channels=1, stem="small")`',
         epochs=3,
         peak_rate=5e-3,
@@ -135,11 +138,12 @@ def choose_images(test: Split) -> Split:
 
 @torch.no_grad()
 def write_sample(name: str, model: nn.Module, example_input: Tensor) -> Path:
-    """Write a sample, and check that the written tensors compute what `model` computes on `example_input`."""
+    """Write a sample with its spec, and check that what was written computes what `model` computes."""
     path = HERE / f"{name}.safetensors"
-    save_file({key: tensor.contiguous() for key, tensor in model.state_dict().items()}, path, {"format": "pt"})
-    again = torch.func.functional_call(model, load_file(path), (example_input,))
-    torch.testing.assert_close(again, model(example_input), rtol=0, atol=0)
+    source = f"net2net_cli.networks:{RECIPES[name].function}"
+    Net2Net.from_module(model, example_input, name=name, source=source).save(path, force=True)
+    again = Net2Net.load(path).to_module().eval()
+    torch.testing.assert_close(again(example_input), model(example_input), rtol=0, atol=0)
     return path
 
 
