@@ -7,15 +7,16 @@ from torch import Tensor, nn
 
 
 class StochasticDepth(nn.Module):
-    """Drops the whole branch at random in training (arXiv:1603.09382): per row of the batch, or for all of it.
+    """Drops the whole branch at random in training (arXiv:1603.09382).
 
-    Arithmetic and random draws are those of `torchvision.ops.stochastic_depth`. Input and output `(n, ...)`.
+    It is dropped for each `row` of the batch by itself, or for the whole `batch`; arithmetic
+    and random draws are those of `torchvision.ops.stochastic_depth`.
     """
 
     def __init__(self, p: float, mode: str) -> None:
         super().__init__()
         if not 0.0 <= p <= 1.0 or mode not in ("row", "batch"):
-            raise ValueError(f"p={p!r} and mode={mode!r}; a probability, and `row` or `batch`, are needed")
+            raise ValueError(f"p={p!r}, mode={mode!r}: a probability, `row` or `batch`")
         self.p = p
         self.mode = mode
 
@@ -36,9 +37,9 @@ class StochasticDepth(nn.Module):
 
 
 class FrozenBatchNorm2d(nn.Module):
-    """Batch norm whose statistics and affine parameters are buffers that never change, as in `torchvision.ops`.
+    """Batch norm whose statistics and affine parameters are buffers that never change.
 
-    Input and output `(n, num_features, h, w)`.
+    The arithmetic is that of `torchvision.ops.FrozenBatchNorm2d`.
     """
 
     weight: Tensor
@@ -55,9 +56,12 @@ class FrozenBatchNorm2d(nn.Module):
         self.register_buffer("running_var", torch.ones(num_features))
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(n, c, h, w)` -> `(n, c, h, w)`: x · s + (bias − mean · s) with s = weight / √(variance + eps)."""
-        scale = self.weight.reshape(1, -1, 1, 1) * (self.running_var.reshape(1, -1, 1, 1) + self.eps).rsqrt()
-        shift = self.bias.reshape(1, -1, 1, 1) - self.running_mean.reshape(1, -1, 1, 1) * scale
+        """`(n, c, h, w)` -> `(n, c, h, w)`: x · s + bias − mean · s, s = weight / √(var + eps)."""
+        channels = (1, -1, 1, 1)
+        inverse = (self.running_var.reshape(channels) + self.eps).rsqrt()
+        scale = self.weight.reshape(channels) * inverse
+        mean = self.running_mean.reshape(channels)
+        shift = self.bias.reshape(channels) - mean * scale
         return x * scale + shift
 
     def extra_repr(self) -> str:
