@@ -12,6 +12,7 @@ from net2net_cli.channels.unions import Ints
 from net2net_cli.growth.plan import Split
 
 Floats = npt.NDArray[np.float64]
+Shares = npt.NDArray[np.float64] | npt.NDArray[np.bool_]
 
 ORDERS = 64
 """Random orders of the rows that are dealt out; positions draw one of them each, and a random start."""
@@ -43,11 +44,12 @@ def copy_numbers(position: Ints) -> tuple[Ints, Ints]:
     return number, copies
 
 
-def share_rows(split: Split, position: Ints, rows: int, step: int, rng: np.random.Generator) -> Iterator[Floats]:
+def share_rows(split: Split, position: Ints, rows: int, step: int, rng: np.random.Generator) -> Iterator[Shares]:
     """Shares of the copies, some rows at a time: over the copies of one position they sum to 1 in each row.
 
-    `ownership` deals the rows out to the copies in turn, in random order, so that no copy goes without; a position with
-    more copies than there are rows gets `random` shares.
+    `ownership` deals the rows out to the copies in turn, in random order, so that no copy goes without. Where there are
+    more copies than rows, some start with zero shares: exact in every stored type, where drawn shares would round, and
+    no dead end, since a zero share's own gradient is that of any other.
 
     Args:
         split: the rule.
@@ -57,19 +59,18 @@ def share_rows(split: Split, position: Ints, rows: int, step: int, rng: np.rando
         rng: the source of every draw; blocks of any size draw the same.
 
     Yields:
-        `(≤ step, width)`; for `ownership` of dtype bool wherever all positions are dealt out.
+        `(≤ step, width)`; of dtype bool for `ownership`, whose shares are 0 and 1.
     """
     number, copies = copy_numbers(position)
-    drawn = copies > (rows if split == "ownership" else 0 if split == "random" else rows + position.size)
     deal = _Deal(position, number, copies, rows, rng) if split == "ownership" else None
     for start in range(0, rows, step):
         block = range(start, min(rows, start + step))
-        base = deal.owned(block) if deal else np.broadcast_to(1.0 / copies, (len(block), position.size))
-        if drawn.any():
-            random = _random(position, len(block), rng)
-            yield np.where(drawn, random, base)
+        if deal is not None:
+            yield deal.owned(block)
+        elif split == "random":
+            yield _random(position, len(block), rng)
         else:
-            yield base  # type: ignore[misc]  # bool where every share is 0 or 1
+            yield np.broadcast_to(1.0 / copies, (len(block), position.size))
 
 
 class _Deal:
