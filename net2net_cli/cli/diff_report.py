@@ -40,8 +40,8 @@ def _both(pair: Sequence[int | None]) -> str:
 
 def _grouped(layers: Sequence[Mapping[str, Any]]) -> str:
     rows = layer_rows(layers)
-    followers = len(layers) - sum(n for *_, n in rows)
+    others = len(layers) - sum(n for *_, n in rows)
     text = (
         table(("layer", "op", "width"), [row[:3] for row in rows], "<<<") if rows else "no layer changed its own width"
     )
-    return f"{text}\n{followers} more follow or read them; `--verbose` lists them" if followers else text
+    return f"{text}\n… and {others} that follow, read or join them; `--verbose` lists all" if others else text

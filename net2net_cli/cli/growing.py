@@ -99,7 +99,7 @@ def _publish(asked: Growth, student: Net2Net, teacher: Net2Net, out: Path) -> Co
 
 
 def _report(asked: Growth, teacher: Net2Net, student: Net2Net, comparison: Comparison | None) -> None:
-    from net2net_cli.cli.growth_report import growth_payload, growth_text, plan_text
+    from net2net_cli.cli.growth_report import growth_payload, growth_text, headline, plan_text
 
     assert student.plan is not None
     printer = asked.printer
@@ -111,6 +111,7 @@ def _report(asked: Growth, teacher: Net2Net, student: Net2Net, comparison: Compa
     for warning in comparison.warnings if comparison else ():
         printer.warn(warning)
     payload = growth_payload(asked, teacher, student, comparison)
+    printer.say(headline(payload))
     text = growth_text(payload)
     if asked.dry_run:
         text = f"{plan_text(payload)}\n\n{text}"

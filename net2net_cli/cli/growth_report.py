@@ -110,6 +110,18 @@ _FILLS = {
 }
 
 
+def headline(payload: Payload) -> str:
+    """One sentence for people: `widen: 3 layers wider, 5 others follow or read them; wrote …`."""
+    layers = payload["layers"]
+    grown = sum(is_row(layer) and layer["kind"] not in ("new", "gone") for layer in layers)
+    new = sum(layer["kind"] == "new" for layer in layers)
+    rest = len(layers) - grown - new
+    said = [f"{grown} layers wider" if grown else "", f"{new} layers new" if new else ""]
+    said.append(f"{rest} others follow or read them" if rest else "")
+    place = "nothing was written (`--dry-run`)" if payload["dry_run"] else f"wrote `{payload['student']}`"
+    return f"{payload['operation']}: {', '.join(filter(None, said)) or 'nothing changed'}; {place}"
+
+
 def plan_text(payload: Payload) -> str:
     """The plan: every tensor that changes."""
     rows = [(t["name"], _shape(t["before"]), _shape(t["after"]), t["how"]) for t in payload["tensors"]]
@@ -133,11 +145,20 @@ def growth_text(payload: Payload) -> str:
 def layer_rows(layers: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, int]]:
     """Layers whose own width changed, and new ones; those that changed alike stand in one row, with their number."""
     alike: dict[tuple[str, str], list[str]] = {}
+    order = {layer["name"]: i for i, layer in enumerate(layers)}
     for layer in layers:
-        if layer["kind"] != "other" and (layer["makes_channels"] or layer["kind"] in ("new", "gone")):
+        if is_row(layer):
             alike.setdefault((layer["op"], _width(layer)), []).append(layer["name"])
-    rows = [(pattern, op, width, n) for (op, width), names in alike.items() for pattern, n in patterns(names)]
-    return [(f"{name} ({n})" if n > 1 else name, op, width, n) for name, op, width, n in rows]
+    found = [(text, op, width, same) for (op, width), names in alike.items() for text, same in patterns(names)]
+    found.sort(key=lambda row: order[row[3][0]])
+    return [(f"{text} ({len(same)})" if len(same) > 1 else text, op, w, len(same)) for text, op, w, same in found]
+
+
+def is_row(layer: Mapping[str, Any]) -> bool:
+    """Whether a person wants to read of it: a new width, or a layer with parameters that is new or gone."""
+    if layer["kind"] in ("new", "gone"):
+        return any(layer["parameters"])
+    return layer["kind"] != "other" and bool(layer["makes_channels"])
 
 
 def _width(layer: Mapping[str, Any]) -> str:
@@ -167,8 +188,9 @@ def _outcome(payload: Payload) -> list[tuple[str, str]]:
     found = payload["verification"]
     error = ""
     if found:
-        where = f"{found['samples']} inputs in {found['dtype']} on {found['device']}"
-        error = f"{found['error']:.2g} of the output's standard deviation ({where})"
+        where = f"{found['samples']} inputs, {found['dtype']}, {found['device']}"
+        size = f"{found['error']:.2g} of the output's standard deviation" if found["error"] else "0: bit-equal"
+        error = f"{size} ({where})"
     elif not payload["exact"]:
         error = "not exact, not compared"
     else:

@@ -26,7 +26,8 @@ def inspect_payload(network: Network, names: Sequence[str]) -> dict[str, Any]:
 
     graph = network.graph
     labels = find_labels(graph)
-    layers = [_layer(graph, info) for info in describe(graph, labels)]
+    infos = describe(graph, labels)
+    layers = [_layer(graph, info, infos) for info in infos]
     return {
         **head_payload(network),
         "layers": _chosen(graph, labels, layers, names) if names else layers,
@@ -70,17 +71,19 @@ def _stored(network: Network) -> dict[str, Any]:
 STEP = ("operation", "arguments", "seed", "exact", "teacher_sha256", "tool_version")
 
 
-def _layer(graph: Graph, info: LayerInfo) -> dict[str, Any]:
-    from net2net_cli.architecture.cost import layer_multiply_adds
+def _layer(graph: Graph, info: LayerInfo, infos: Sequence[LayerInfo]) -> dict[str, Any]:
+    from net2net_cli.architecture.cost import layer_multiply_adds, width
 
     return {
         "name": info.name,
         "op": info.op,
         "kernel": list(getattr(graph.by_name[info.name].op, "kernel_size", ())),
-        "width": info.width,
+        "width": info.width or width(graph, graph.by_name[info.name]),
+        "own_width": info.width is not None,
         "parameters": info.parameters,
         "multiply_adds": layer_multiply_adds(graph, graph.by_name[info.name]),
         "grows_with": [{"layer": member.layer, "why": member.why} for member in info.grows_with],
+        "follows": [other.name for other in infos if info.name in other.followers] if info.width is None else [],
         "followers": list(info.followers),
         "readers": list(info.readers),
         "not_widened": info.not_widened,
@@ -144,27 +147,29 @@ def step_text(step: Mapping[str, Any]) -> str:
 
 
 def _layers(payload: Payload, *, every: bool) -> str:
-    layers = [layer for layer in payload["layers"] if every or layer["width"] is not None]
+    layers = [layer for layer in payload["layers"] if every or layer["own_width"]]
     hidden = len(payload["layers"]) - len(layers)
-    header = ("layer", "op", "width", "parameters", "W", "D", "grows with")
+    header = ("layer", "op", "width", "parameters", "WD", "grows with")
     fixed = [_fixed(layer) for layer in layers]
     widths = [max(cells(cell) for cell in column) for column in zip(header[:-1], *fixed, strict=True)]
     room = last_column_room([*widths, 0])
     rows = [(*cells_, _coupled(layer, room)) for cells_, layer in zip(fixed, layers, strict=True)]
-    legend = "W: can be widened, D: can be deepened behind it; `net2net inspect FILE LAYER` says why (not)"
+    legend = "W: can be widened, D: can be deepened; `net2net inspect FILE LAYER` says why (not)"
     notes = [legend]
     if payload["blocks"]:
-        notes.append(f"residual blocks that `deepen` can repeat: {abbreviated(payload['blocks'], None)}")
+        notes.append(
+            f"residual blocks that `deepen` can repeat: {', '.join(p for p, _ in patterns(payload['blocks']))}"
+        )
     if hidden:
         notes.append(f"{hidden} norms and the like follow these layers; `--all` lists them")
-    return table(header, rows, "<<>><<<") + "\n\n" + "\n".join(dim(note) for note in notes)
+    return table(header, rows, "<<>><<") + "\n\n" + "\n".join(dim(note) for note in notes)
 
 
 def _fixed(layer: Payload) -> tuple[str, ...]:
     width = "" if layer["width"] is None else str(layer["width"])
     kernel = f" {_kernel(layer['kernel'])}" if layer["kernel"] else ""
-    marks = ("·" if layer[key] else "✓" for key in ("not_widened", "not_deepened"))
-    return (layer["name"], f"{layer['op']}{kernel}", width, count(layer["parameters"]), *marks)
+    marks = ("·" if layer["not_widened"] else "W") + ("·" if layer["not_deepened"] else "D")
+    return (layer["name"], f"{layer['op']}{kernel}", width, count(layer["parameters"]), marks)
 
 
 def _kernel(sizes: Sequence[int]) -> str:
@@ -172,17 +177,25 @@ def _kernel(sizes: Sequence[int]) -> str:
 
 
 def _coupled(layer: Payload, room: int | None) -> str:
-    """The group; or why there is none."""
+    """The group; or what the layer follows; or why it cannot grow."""
+    if layer["follows"]:
+        return abbreviated(layer["follows"], room)
     if layer["not_widened"]:
-        return str(layer["not_widened"])
+        return str(layer["not_widened"]).removeprefix("it ").removeprefix("is ")
     return abbreviated([member["layer"] for member in layer["grows_with"]], room) if layer["grows_with"] else ""
+
+
+def _not_widened(layer: Payload) -> str:
+    if layer["follows"]:
+        return f"it follows {', '.join(p for p, _ in patterns(layer['follows']))}; name one of these"
+    return str(layer["not_widened"])
 
 
 def _detail(layer: Payload) -> str:
     """All about one layer."""
     width = f", {layer['width']} wide" if layer["width"] is not None else ""
     next_widths = ", ".join(map(str, layer["next_widths"]))
-    widen = f"no: {layer['not_widened']}" if layer["not_widened"] else f"yes; the next widths are {next_widths}"
+    widen = f"no: {_not_widened(layer)}" if layer["not_widened"] else f"yes; the next widths are {next_widths}"
     rows = [
         ("widen", widen),
         ("deepen", f"no: {layer['not_deepened']}" if layer["not_deepened"] else "yes"),

@@ -61,7 +61,8 @@ def shortened(text: str, room: int | None) -> str:
     kept = text
     while kept and cells(kept) > room - 1:
         kept = kept[:-1]
-    return kept.rstrip(" ,") + "…"
+    whole = kept if text[len(kept)] == " " else kept.rpartition(" ")[0]
+    return (whole or kept).rstrip(" ,") + "…"
 
 
 def cells(text: str) -> int:
