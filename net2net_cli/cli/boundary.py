@@ -128,9 +128,9 @@ def _from_typer(error: Any) -> UsageError:
     context: Any = getattr(error, "ctx", None)
     kind = type(error).__name__
     if kind in ("NoSuchOption", "NoSuchOptionError"):
-        near = [f"`{name}`" for name in (error.possibilities or ())]
+        near = list(error.possibilities or ())  # best first
         message = f"there is no option `{error.option_name}`"
-        return UsageError(message, f"did you mean {' or '.join(near)}?" if near else _help_hint(context))
+        return UsageError(message, f"did you mean `{near[0]}`?" if near else _help_hint(context))
     if kind == "MissingParameter" and error.param is not None:
         name = error.param.metavar or error.param.name
         return UsageError(f"`{context.command_path}` needs {name}", _example_hint(context))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from net2net_cli.cli.tables import facts, table
+from net2net_cli.cli.tables import facts, plural, table
 
 if TYPE_CHECKING:
     from net2net_cli.runtime.compare import Comparison, OutputDifference
@@ -70,7 +70,7 @@ def comparison_text(found: Comparison) -> str:
 def how_compared(found: Comparison) -> str:
     """`8 inputs in float64 on the CPU`."""
     mode = ", in training mode" if found.mode == "train" else ""
-    return f"{found.samples} input{'s' if found.samples != 1 else ''} in {found.dtype} on {found.device}{mode}"
+    return f"{plural(found.samples, 'input')} in {found.dtype} on {found.device}{mode}"
 
 
 def _share(share: float | None) -> str:

@@ -47,6 +47,10 @@ def deepen(
     """
     from net2net_cli.cli.growing import Growth, grow
     from net2net_cli.cli.printing import Printer
+    from net2net_cli.cli.torch_needed import need_torch
+
+    if inputs is not None:
+        need_torch("without `--inputs` statistics are estimated")
 
     def operation(network: Net2Net) -> Net2Net:
         return network.deepen(layers, kernel=kernel, count=number, batch_norm=bn, inputs=inputs, device=device)

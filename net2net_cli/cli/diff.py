@@ -9,16 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from net2net_cli.cli import options as o
 
 EXAMPLES = o.examples("net2net diff teacher.safetensors student.safetensors")
 
 
 def diff(
-    teacher: Annotated[Path, typer.Argument(metavar="TEACHER", help="Checkpoint, or a spec (.json).")],
-    student: Annotated[Path, typer.Argument(metavar="STUDENT", help="Checkpoint, or a spec (.json).")],
+    teacher: Annotated[Path, o.path_argument(metavar="TEACHER", help="Checkpoint, or a spec (.json).")],
+    student: Annotated[Path, o.path_argument(metavar="STUDENT", help="Checkpoint, or a spec (.json).")],
     spec: o.Spec = None,
     json: o.Json = False,
     quiet: o.Quiet = False,

@@ -7,7 +7,7 @@ from typing import Any
 
 from net2net_cli.cli.growth_report import differences, layer_rows, sizes
 from net2net_cli.cli.opening import Network
-from net2net_cli.cli.tables import count, facts, table
+from net2net_cli.cli.tables import count, facts, plural, table
 
 
 def diff_payload(teacher: Network, student: Network) -> dict[str, Any]:
@@ -44,4 +44,4 @@ def _grouped(layers: Sequence[Mapping[str, Any]]) -> str:
     text = (
         table(("layer", "op", "width"), [row[:3] for row in rows], "<<<") if rows else "no layer changed its own width"
     )
-    return f"{text}\n… and {others} that follow, read or join them; `--verbose` lists all" if others else text
+    return f"{text}\n… and {plural(others, 'other')} adapted to them; `--verbose` lists all" if others else text

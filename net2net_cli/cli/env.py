@@ -16,4 +16,4 @@ def env(json: o.Json = False, quiet: o.Quiet = False, verbose: o.Verbose = False
     payload = environment_payload()
     Printer(quiet, verbose, json).data(environment_text(payload), payload)
     if payload["torch"] is None:
-        raise MachineError(f"PyTorch cannot be used: {payload['torch_problem']}", "install it: `pip install torch`")
+        raise MachineError(f"cannot use PyTorch: {payload['torch_problem']}", "install it: `pip install torch`")

@@ -16,9 +16,9 @@ EXAMPLES = o.examples(
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint to export.")],
+    checkpoint: Annotated[Path, o.path_argument(metavar="CHECKPOINT", help="Checkpoint to export.")],
     to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="python: module source; torch: state dict.")],
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Where it goes.")] = None,
+    out: Annotated[Path | None, o.path_option("-o", "--out", metavar="FILE", help="Where it goes.")] = None,
     class_name: Annotated[
         str | None,
         typer.Option("--class-name", metavar="NAME", help="Of the Python class; the network's, if not given."),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from net2net_cli.cli.opening import Network
+from net2net_cli.cli.torch_needed import need_torch
 from net2net_cli.errors import MachineError, UsageError
 
 if TYPE_CHECKING:
@@ -84,31 +85,24 @@ def export_to(network: Network, to: str, out: Path, class_name: str | None) -> d
         return _python(network, out, class_name)
     if network.model is None:
         raise UsageError(f"`{network.path}` is a spec, and has no tensors to export", "name the checkpoint")
+    need_torch("`--to python` works without it")
     model = network.model
     write_complete(out, lambda part: _torch(model, part))
     return {"checkpoint": str(network.path), "to": "torch", "file": str(out)}
 
 
 def _python(network: Network, out: Path, class_name: str | None) -> dict[str, Any]:
-    from net2net_cli.architecture.python_source import python_source
+    from net2net_cli.architecture.python_source import class_name_for, python_source
 
-    name = class_name or class_of(network.graph.name)
-    if not name.isidentifier():
-        raise UsageError(f"`{name}` is no name for a class", "use letters, digits and `_`, as in `--class-name Net`")
-    text = python_source(network.graph, class_name=name)
+    file = network.model.file if network.model else None
+    name = class_name or class_name_for(network.graph)
+    text = python_source(network.graph, class_name=name, aliases=file.checkpoint.aliases if file else None)
 
     def write(part: Path) -> None:
         part.write_text(text, encoding="utf-8")
 
     write_complete(out, write)
     return {"checkpoint": str(network.path), "to": "python", "file": str(out), "class_name": name}
-
-
-def class_of(name: str) -> str:
-    """A class's name made of a network's: `resnet18` -> `Resnet18`."""
-    words = "".join(c if c.isalnum() else " " for c in name).split()
-    made = "".join(word[:1].upper() + word[1:] for word in words) or "Network"
-    return made if made.isidentifier() else f"Network{made}"
 
 
 def _torch(model: Net2Net, part: Path) -> None:

@@ -21,13 +21,15 @@ from typing import TYPE_CHECKING
 
 from net2net_cli.cli.opening import open_model, stored_bytes
 from net2net_cli.cli.printing import Printer
-from net2net_cli.errors import UsageError
+from net2net_cli.cli.torch_needed import need_torch
+from net2net_cli.errors import MachineError, UsageError
 
 if TYPE_CHECKING:
-    from net2net_cli.model import Checking, Net2Net
+    from net2net_cli.model import Net2Net
     from net2net_cli.runtime.compare import Comparison
 
 MOST_NOTES = 4
+WITHOUT = "`--no-verify` writes the student without comparing outputs"
 STAGES = {"write": "writing the student", "verify": "comparing outputs", "noise": "writing the student with noise"}
 
 
@@ -85,17 +87,30 @@ def _publish(asked: Growth, student: Net2Net, teacher: Net2Net, out: Path) -> Co
     from net2net_cli.model import Checking
     from net2net_cli.publishing import publish
 
-    checking: Checking | None = Checking(device=asked.device, seed=asked.seed) if asked.verify else None
+    checking = Checking(device=asked.device, seed=asked.seed) if asked.verify else None
+    if checking is not None:
+        need_torch(WITHOUT)
+    begun = [""]
     with Progress(asked.printer, stored_bytes(student)) as progress:
-        return publish(
-            student,
-            teacher,
-            out,
-            force=asked.force,
-            checking=checking,
-            on_stage=lambda stage: progress.stage(STAGES[stage]),
-            on_bytes=progress.advance,
-        )
+
+        def stage(name: str) -> None:
+            begun.append(name)
+            progress.stage(STAGES[name])
+
+        try:
+            return publish(
+                student,
+                teacher,
+                out,
+                force=asked.force,
+                checking=checking,
+                on_stage=stage,
+                on_bytes=progress.advance,
+            )
+        except MachineError as failed:
+            if begun[-1] == "verify":
+                failed.hint = f"{failed.hint}; {WITHOUT}" if failed.hint else WITHOUT
+            raise
 
 
 def _report(asked: Growth, teacher: Net2Net, student: Net2Net, comparison: Comparison | None) -> None:

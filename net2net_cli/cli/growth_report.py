@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from net2net_cli.cli.comparison import comparison_payload
 from net2net_cli.cli.names import patterns
 from net2net_cli.cli.opening import stored_bytes
-from net2net_cli.cli.tables import brief, count, facts, growth, table
+from net2net_cli.cli.tables import brief, count, facts, growth, plural, table
 
 if TYPE_CHECKING:
     from net2net_cli.architecture.graph import Graph
@@ -111,13 +111,13 @@ _FILLS = {
 
 
 def headline(payload: Payload) -> str:
-    """One sentence for people: `widen: 3 layers wider, 5 others follow or read them; wrote …`."""
+    """One sentence for people: `widen: 3 layers wider, 5 others adapted; wrote …`."""
     layers = payload["layers"]
     grown = sum(is_row(layer) and layer["kind"] not in ("new", "gone") for layer in layers)
     new = sum(layer["kind"] == "new" for layer in layers)
     rest = len(layers) - grown - new
-    said = [f"{grown} layers wider" if grown else "", f"{new} layers new" if new else ""]
-    said.append(f"{rest} others follow or read them" if rest else "")
+    said = [f"{plural(grown, 'layer')} wider" if grown else "", f"{plural(new, 'layer')} new" if new else ""]
+    said.append(f"{plural(rest, 'other')} adapted" if rest else "")
     place = "nothing was written (`--dry-run`)" if payload["dry_run"] else f"wrote `{payload['student']}`"
     return f"{payload['operation']}: {', '.join(filter(None, said)) or 'nothing changed'}; {place}"
 

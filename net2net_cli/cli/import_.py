@@ -23,10 +23,10 @@ def import_(
         str, typer.Argument(metavar="SOURCE", help="package.module:callable or file.py:callable; makes an nn.Module.")
     ],
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="FILE", help="Where it goes (.safetensors).")
+        Path | None, o.path_option("-o", "--out", metavar="FILE", help="Where it goes (.safetensors).")
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option("--weights", metavar="FILE", help="A .safetensors, .pt or .pth file.")
+        Path | None, o.path_option("--weights", metavar="FILE", help="A .safetensors, .pt or .pth file.")
     ] = None,
     kwarg: Annotated[
         list[str] | None, typer.Option("--kwarg", metavar="NAME=VALUE", help="Argument for the callable; repeatable.")

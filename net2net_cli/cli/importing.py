@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from net2net_cli.cli.opening import open_network
 from net2net_cli.cli.printing import Printer
+from net2net_cli.cli.torch_needed import need_torch
 from net2net_cli.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def run_import(asked: Import, printer: Printer) -> None:
 def _traced(asked: Import, kwargs: Mapping[str, Any]) -> Imported:
     """The user's code may print, and may draw its weights at random."""
     with redirect_stdout(sys.stderr):
+        need_torch()
         import torch
 
         from net2net_cli.runtime.importing import import_source

@@ -27,7 +27,7 @@ EXAMPLES = o.examples(
 
 
 def inspect(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint, or a spec (.json).")],
+    checkpoint: Annotated[Path, o.path_argument(metavar="CHECKPOINT", help="Checkpoint, or a spec (.json).")],
     layers: Annotated[
         list[str] | None,
         typer.Argument(

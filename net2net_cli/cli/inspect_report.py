@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from net2net_cli.cli.names import abbreviated, patterns
 from net2net_cli.cli.printing import bold, dim
-from net2net_cli.cli.tables import brief, cells, count, facts, last_column_room, table
+from net2net_cli.cli.tables import brief, cells, count, facts, last_column_room, plural, table
 
 if TYPE_CHECKING:
     from net2net_cli.architecture.graph import Graph
@@ -161,7 +161,7 @@ def _layers(payload: Payload, *, every: bool) -> str:
             f"residual blocks that `deepen` can repeat: {', '.join(p for p, _ in patterns(payload['blocks']))}"
         )
     if hidden:
-        notes.append(f"{hidden} norms and the like follow these layers; `--all` lists them")
+        notes.append(f"{plural(hidden, 'layer')} more, norms and the like, grow with these; `--all` lists them")
     return table(header, rows, "<<>><<") + "\n\n" + "\n".join(dim(note) for note in notes)
 
 
@@ -208,5 +208,5 @@ def _detail(layer: Payload) -> str:
     )
     if layer["grows_with"]:
         members = [(f"  {member['layer']}", member["why"]) for member in layer["grows_with"]]
-        text += f"\ngrows with {len(members)} other layer{'s' if len(members) != 1 else ''}\n{facts(members)}"
+        text += f"\ngrows with {plural(len(members), 'other layer')}\n{facts(members)}"
     return text

@@ -16,7 +16,18 @@ TypeChoice = Literal["float64", "float32", "float16", "bfloat16"]
 
 WIDTHS_HELP = "Layer or glob, and its width: 128, 2x, 1.5x or +32. `*` stays within one part of a name, `**` crosses."
 
-Teacher = Annotated[Path, typer.Argument(metavar="TEACHER", help="Checkpoint to grow (.safetensors).")]
+
+def path_argument(*, metavar: str, help: str) -> Any:  # noqa: A002 # typer's word
+    """A file; whether it can be read is found out, and told better, when it is read."""
+    return typer.Argument(metavar=metavar, help=help, readable=False)
+
+
+def path_option(*names: str, metavar: str, help: str) -> Any:  # noqa: A002 # typer's word
+    """Likewise."""
+    return typer.Option(*names, metavar=metavar, help=help, readable=False)
+
+
+Teacher = Annotated[Path, path_argument(metavar="TEACHER", help="Checkpoint to grow (.safetensors).")]
 Widths = Annotated[
     list[str] | None, typer.Argument(metavar="LAYER=WIDTH", help=WIDTHS_HELP, autocompletion=complete_growth)
 ]
@@ -24,9 +35,9 @@ Layers = Annotated[
     list[str],
     typer.Argument(metavar="LAYER", help="Layers, globs, or residual blocks.", autocompletion=complete_layer),
 ]
-Out = Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Where the student goes (.safetensors).")]
+Out = Annotated[Path | None, path_option("-o", "--out", metavar="FILE", help="Where the student goes (.safetensors).")]
 Spec = Annotated[
-    Path | None, typer.Option("--spec", metavar="FILE", help="The teacher's spec, if it is not in the checkpoint.")
+    Path | None, path_option("--spec", metavar="FILE", help="The teacher's spec, if it is not in the checkpoint.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist; never the teacher.")]
 DryRun = Annotated[bool, typer.Option("-n", "--dry-run", help="Print the plan; write nothing.")]
@@ -43,7 +54,7 @@ Split = Annotated[SplitChoice, typer.Option("--split", help="How copies share wh
 RoundTo = Annotated[int, typer.Option("--round-to", min=1, metavar="N", help="Round widths up to a multiple of N.")]
 WherePossible = Annotated[bool, typer.Option("--where-possible", help="Globs pass over layers that cannot grow.")]
 Inputs = Annotated[
-    Path | None, typer.Option("--inputs", metavar="PATH", help="A .safetensors or .npz file, or a folder of images.")
+    Path | None, path_option("--inputs", metavar="PATH", help="A .safetensors or .npz file, or a folder of images.")
 ]
 
 

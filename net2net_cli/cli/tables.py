@@ -77,6 +77,11 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def plural(number: int, noun: str) -> str:
+    """`1 layer`, `2 layers`."""
+    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
+
+
 def brief(number: float) -> str:
     """`4.09 G`: three digits and a unit of a thousand."""
     for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):

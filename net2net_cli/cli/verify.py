@@ -17,7 +17,7 @@ EXAMPLES = o.examples(
 
 def verify(
     teacher: o.Teacher,
-    student: Annotated[Path, typer.Argument(metavar="STUDENT", help="Checkpoint to compare with it.")],
+    student: Annotated[Path, o.path_argument(metavar="STUDENT", help="Checkpoint to compare with it.")],
     dtype: Annotated[
         o.TypeChoice | None, typer.Option("--dtype", help="Type both run in; float64 if the device has it.")
     ] = None,
@@ -43,12 +43,14 @@ def verify(
     from net2net_cli.cli.opening import open_model
     from net2net_cli.cli.printing import Printer
     from net2net_cli.cli.requests import finite
+    from net2net_cli.cli.torch_needed import need_torch
     from net2net_cli.model import Checking
 
     finite("--tolerance", tolerance)
     printer = Printer(quiet, verbose, json)
     first = open_model(teacher, spec, allow_nan, printer)
     second = open_model(student, None, allow_nan, printer)
+    need_torch()
     checking = Checking(device, dtype, batch, inputs, tolerance, seed, "train" if train else "eval")
     found = second.verify(first, checking=checking)
     for warning in found.warnings:

@@ -23,7 +23,7 @@ def widen(
     widths: o.Widths = None,
     out: o.Out = None,
     like: Annotated[
-        Path | None, typer.Option("--like", metavar="SPEC", help="Take the widths of a wider network instead.")
+        Path | None, o.path_option("--like", metavar="SPEC", help="Take the widths of a wider network instead.")
     ] = None,
     split: o.Split = "ownership",
     noise: Annotated[
