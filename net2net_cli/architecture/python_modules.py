@@ -115,10 +115,18 @@ def _shortened(key: str, value: Any) -> Any:
 
 @dataclass
 class Node:
-    """A place in the tree of modules: a layer's module, a tensor, or a container of further places."""
+    """A place in the tree of modules: a layer's module, a tensor, or a container of further places.
+
+    Attributes:
+        children: by the last part of their names.
+        layer: whose module or tensor stands here.
+        sequence: the children in the order in which they run, where they run one after the other.
+
+    """
 
     children: dict[str, Node] = field(default_factory=dict)
     layer: Layer | None = None
+    sequence: list[str] | None = None
 
     @property
     def is_tensor(self) -> bool:
@@ -136,10 +144,18 @@ class Node:
         """Whether the children are of a kind that neither a list nor a dict of modules can hold."""
         return any(child.is_tensor or name in _DICT_METHODS for name, child in self.children.items())
 
+    @property
+    def can_be_sequence(self) -> bool:
+        """Whether the children are modules whose names an `nn.Sequential` can be given."""
+        return self.is_list or (not self.is_holder and all(_plain(name) for name in self.children))
+
     def expression(self) -> Expression:
         """What makes the place and all below it, but for what stands below a layer's own module."""
         if self.layer is not None:
             return _tensor(self.layer) if self.is_tensor else constructor(self.layer.op)
+        if self.sequence is not None:
+            inner = {name: self.children[name].expression() for name in self.sequence}
+            return call("nn.Sequential", inner.values() if self.is_list else [call("OrderedDict", (), inner)])
         if self.is_list:
             return call(
                 "nn.ModuleList", [listing(self.children[str(i)].expression() for i in range(len(self.children)))]
@@ -199,17 +215,20 @@ def _free(name: str, taken: set[str]) -> str:
 
 
 def access(root: Node, path: tuple[str, ...]) -> str:
-    """How `forward` reaches a place: `self.layer1[0]["conv1"]`."""
+    """How `forward` reaches a place: `self.layer1[0].conv1`."""
     text, place = "self", root
     for part in path:
         inner = place.children[part]
-        if place is root and _plain(part):
+        of_a_module = place is root or place.layer is not None
+        if place.is_list and not of_a_module:
+            text += f"[{part}]"
+        elif _plain(part):
             text += f".{part}"
-        elif place is root or place.layer is not None:
+        elif of_a_module:
             getter = "get_submodule" if not inner.is_tensor else "get_parameter" if _trained(inner) else "get_buffer"
             text += f".{getter}({quoted(part)})"
         else:
-            text += f"[{part}]" if place.is_list else f"[{quoted(part)}]"
+            text += f"[{quoted(part)}]"
         place = inner
     return text
 

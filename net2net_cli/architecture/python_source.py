@@ -12,6 +12,7 @@ from typing import Any
 
 from net2net_cli.architecture.graph import Graph, Layer, Mode, Structure, When
 from net2net_cli.architecture.ops import Call, Input, SizeOf
+from net2net_cli.architecture.python_chains import find_chains
 from net2net_cli.architecture.python_layout import (
     INDENT,
     Expression,
@@ -31,18 +32,8 @@ from net2net_cli.errors import UsageError
 
 _OURS = "net2net_cli.runtime.modules."
 _RESERVED = {
-    "self",
-    "torch",
-    "nn",
-    "F",
-    "Tensor",
-    "namedtuple",
-    "float",
-    "super",
-    "getattr",
-    "isinstance",
-    "dict",
-    HOLDER,
+    *("self", "torch", "nn", "F", "Tensor", "OrderedDict", "namedtuple", HOLDER),
+    *("float", "super", "getattr", "setattr", "isinstance", "dict", "str"),
 }
 """Names that the file uses itself."""
 
@@ -85,6 +76,9 @@ class _Writer:
         self.class_name = class_name
         self.aliases = aliases
         self.root, self.paths = module_tree(graph)
+        chains = find_chains(graph, self.root)
+        self.chains = {chain.layers[0].name: chain for chain in chains}
+        self.inside = {layer.name for chain in chains for layer in chain.layers[1:]}
         self.returns: dict[Mode, Structure] = {mode: structure_of(graph, mode) for mode in ("eval", "train")}
         self.types: dict[tuple[str, tuple[str, ...]], str] = {}
         for structure in self.returns.values():
@@ -151,8 +145,10 @@ class _Writer:
 
     def _imports(self) -> Iterator[str]:
         calls = {target for layer in self.graph.layers for target in self._targets(layer)}
-        if self.types:
-            yield "from collections import namedtuple"
+        ordered = any(place.sequence is not None and not place.is_list for place in self.root.below())
+        collections = ["OrderedDict"] * ordered + ["namedtuple"] * bool(self.types)
+        if collections:
+            yield f"from collections import {', '.join(collections)}"
             yield ""
         helpers = "".join(self._helpers())
         tensors = any(place.is_tensor for place in self.root.below())
@@ -233,23 +229,28 @@ class _Writer:
         return found
 
     def _layer(self, layer: Layer, last: Mapping[str, str]) -> list[str]:
-        """The statement that computes a layer; plain tensors need none."""
-        if layer.name in self.paths:
+        """The statement that computes a layer; plain tensors, and what a chain has computed, need none."""
+        chain = self.chains.get(layer.name)
+        if layer.name in self.inside:
+            return []
+        if chain is not None:
+            expression: Expression = call(access(self.root, chain.path), [self.values[layer.inputs[0]]])
+        elif layer.name in self.paths:
             place = access(self.root, self.paths[layer.name])
             if layer.op.module is None:
                 self.values[layer.name] = place
                 return []
-            expression: Expression = call(place, [self.values[name] for name in layer.inputs])
+            expression = call(place, [self.values[name] for name in layer.inputs])
         else:
             expression = self._render(self._call(layer), layer)
-        name = self._name(layer, last)
-        self.values[layer.name] = name
+        name = self._name(layer, chain.path if chain else tuple(layer.name.split(".")), last)
+        self.values[chain.layers[-1].name if chain else layer.name] = name
         return statement(f"{name} = ", expression, 3 if layer.when == "train" else 2)
 
     def _call(self, layer: Layer) -> Call:
         return layer.op.call(tuple(self.graph.shapes[name] for name in layer.inputs))
 
-    def _name(self, layer: Layer, last: Mapping[str, str]) -> str:
+    def _name(self, layer: Layer, parts: tuple[str, ...], last: Mapping[str, str]) -> str:
         """The variable for a layer's value: that of an input which nobody reads any more, or a new one."""
         read = dict.fromkeys((*layer.inputs, *layer.op.references()))
         ending = [self.values[v] for v in read if last.get(v) == layer.name and self.values[v].isidentifier()]
@@ -259,9 +260,8 @@ class _Writer:
         if ending:
             return next((name for name in self.arguments if name in ending), ending[-1])
         live = {*self.taken, *self.values.values()}
-        parts = layer.name.split(".")
         candidates = (_variable("_".join(parts[-i:])) for i in range(1, len(parts) + 1))
-        name = next((c for c in candidates if c and c not in live), _variable(layer.name) or "value")
+        name = next((c for c in candidates if c and c not in live), _variable("_".join(parts)) or "value")
         while name in live:
             name += "_"
         return name

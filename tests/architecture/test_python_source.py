@@ -137,11 +137,13 @@ def test_the_file_reads_as_a_person_would_write_it() -> None:
         Layer("layer1.0.conv", conv(4, 4), ("relu",)),
         Layer("layer1.0.bn", norm(4), ("layer1.0.conv",)),
         Layer("add", make("add"), ("layer1.0.bn", "relu")),
-        Layer("flatten", make("rearrange", "n c h w -> n (c h w)"), ("add",)),
-        Layer("fc", make("Linear", 64, 5, True), ("flatten",)),
+        Layer("layer1.1", make("Tanh"), ("add",)),
+        Layer("flatten", make("rearrange", "n c h w -> n (c h w)"), ("layer1.1",)),
+        Layer("head.fc", make("Linear", 64, 5, True), ("flatten",)),
+        Layer("head.act", make("GELU"), ("head.fc",)),
     )
     x = NetworkInput("x", (N, 3, 4, 4))
-    graph = Graph("small", "models:small", (x,), layers, {"out": "fc"}, {"eval": "out", "train": "out"})
+    graph = Graph("small", "models:small", (x,), layers, {"out": "head.act"}, {"eval": "out", "train": "out"})
     assert (
         python_source(graph, class_name="Small")
         == '''\
@@ -154,6 +156,8 @@ def test_the_file_reads_as_a_person_would_write_it() -> None:
 
 Input: `x` (n, 3, 4, 4), float32.
 """
+
+from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
@@ -168,24 +172,25 @@ class Small(nn.Module):
         self.relu = nn.ReLU()
         self.layer1 = nn.ModuleList(
             [
-                nn.ModuleDict(
-                    {
-                        "conv": nn.Conv2d(4, 4, kernel_size=3, padding=1),
-                        "bn": nn.BatchNorm2d(4),
-                    },
+                nn.Sequential(
+                    OrderedDict(
+                        conv=nn.Conv2d(4, 4, kernel_size=3, padding=1),
+                        bn=nn.BatchNorm2d(4),
+                    ),
                 ),
+                nn.Tanh(),
             ],
         )
-        self.fc = nn.Linear(64, 5)
+        self.head = nn.Sequential(OrderedDict(fc=nn.Linear(64, 5), act=nn.GELU()))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv1(x)
         x = self.relu(x)
-        conv = self.layer1[0]["conv"](x)
-        conv = self.layer1[0]["bn"](conv)
-        x = conv + x
+        layer1_0 = self.layer1[0](x)
+        x = layer1_0 + x
+        x = self.layer1[1](x)
         x = torch.flatten(x, 1, 3)
-        x = self.fc(x)
+        x = self.head(x)
         return x
 '''
     )
@@ -299,6 +304,45 @@ def test_a_value_that_is_returned_and_read_again_keeps_its_variable() -> None:
     returns: dict[Any, Any] = {"eval": {"tuple": ["first"]}, "train": {"tuple": ["first", "last"]}}
     outputs = {"first": "a", "last": "d.a"}
     check(Graph("n", "s", (NetworkInput("x", (N, 3)),), layers, outputs, returns))
+
+
+def chain(*names: str) -> list[Layer]:
+    """Linear layers, each reading the one before it."""
+    read = ("x", *names)
+    return [Layer(name, make("Linear", 3, 3, True), (read[i],)) for i, name in enumerate(names)]
+
+
+def of(layers: list[Layer], *outputs: str) -> Graph:
+    named = {f"out{i}": name for i, name in enumerate(outputs or (layers[-1].name,))}
+    return Graph("n", "s", (NetworkInput("x", (N, 3)),), tuple(layers), named)
+
+
+NEG = make("neg")
+ONE_AFTER_ANOTHER: dict[str, tuple[Graph, int]] = {
+    "numbered": (of(chain("a.0", "a.1", "a.2")), 1),
+    "named": (of(chain("a.up", "a.down")), 1),
+    "nested": (of(chain("a.0.up", "a.0.down", "a.1.up", "a.1.down")), 1),
+    "two of them": (of(chain("a.0", "a.1", "b.0", "b.1")), 2),
+    "against the numbers": (of(chain("a.1", "a.0")), 0),
+    "with names of methods": (of(chain("a.pop", "a.append")), 0),
+    "with names of no variable": (of(chain("a.b-0", "a.b-1")), 0),
+    "returned in the middle": (of(chain("a.0", "a.1"), "a.0", "a.1"), 0),
+    "read in the middle": (of([*chain("a.0", "a.1"), Layer("add", make("add"), ("a.1", "a.0"))]), 0),
+    "something between": (of([*chain("a.0"), Layer("n", NEG, ("a.0",)), Layer("a.1", make("ReLU"), ("n",))]), 0),
+    "another branch between": (
+        of([*chain("a.0"), Layer("n", NEG, ("x",)), Layer("a.1", make("ReLU"), ("a.0",))], "n", "a.1"),
+        0,
+    ),
+    "shared": (of([*chain("a.0", "a.1"), Layer("b", make("Linear", 3, 3, True), ("a.1",), weights_of="a.0")]), 0),
+    "with a parameter": (of([*chain("a.0", "a.1"), Layer("a.p", make("Parameter", (3,)), ())], "a.1"), 0),
+}
+
+
+@pytest.mark.parametrize("name", ONE_AFTER_ANOTHER)
+def test_modules_that_run_one_after_another_are_a_sequential(name: str) -> None:
+    graph, calls = ONE_AFTER_ANOTHER[name]
+    exported = check(graph)
+    assert sum(type(child) is nn.Sequential for child in exported.children()) == calls
 
 
 def test_named_tuples_of_one_name_are_kept_apart() -> None:
