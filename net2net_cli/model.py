@@ -124,7 +124,8 @@ class Net2Net:
 
         inputs = example_input if isinstance(example_input, tuple) else (example_input,)
         imported = import_module_weights(model, inputs, name=name or type(model).__name__, source=source)
-        return cls.from_tensors(imported.graph, imported.tensors, aliases=imported.aliases)
+        copied = {name: tensor.copy() for name, tensor in imported.tensors.items()}
+        return cls.from_tensors(imported.graph, copied, aliases=imported.aliases)
 
     @classmethod
     def from_tensors(

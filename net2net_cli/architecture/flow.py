@@ -94,6 +94,15 @@ class Flow(ABC):
         """Several axes out of one, outermost first; a size of None is the batch. `site` tells splits of an op apart."""
 
     @abstractmethod
+    def permute(
+        self, channels: Axis, sizes: Sequence[int], order: Sequence[int], *, site: str
+    ) -> tuple[Axis, tuple[int, ...]]:
+        """An axis seen as a grid, whose axes are reordered and merged again, as a channel shuffle does it.
+
+        Returns the axis and the student's sizes. Each slice keeps its own label: nothing is tied.
+        """
+
+    @abstractmethod
     def width(self, channels: Axis, size: int) -> int:
         """How many slices the axis has in the student."""
 

@@ -8,12 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from net2net_cli.channels.labels import Freeze, Labels
+from net2net_cli.channels.positions import run_student
 from net2net_cli.channels.unions import Ints, components
 from net2net_cli.errors import GrowthRefusedError
 
 ATTEMPTS = 8
 SEARCH = 4096
 """How far above an impossible width the next possible one is looked for."""
+
+PROOFS = 8
+"""How many widths that have a solution, but no proof, are tried before giving up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,14 +183,20 @@ def solve(labels: Labels, demands: Sequence[Demand], rng: np.random.Generator) -
 
 
 def next_width(labels: Labels, demand: Demand, others: Sequence[Demand] = ()) -> int | None:
-    """The smallest width above the demanded one that has a solution, or None where none was found."""
+    """The smallest width above the demanded one that has a solution and a proof, or None where none was found."""
     rng = np.random.default_rng(0)
     sizes = {p.labels.shape[0] for p in labels.found.parts}
-    steps = range(demand.width + 1, demand.width + min(SEARCH, 2 * demand.labels.size + 2 + max(sizes, default=0)))
-    for width in steps:
+    stop = demand.width + min(SEARCH, 2 * demand.labels.size + 2 + max(sizes, default=0))
+    unproven = 0
+    for width in range(demand.width + 1, stop):
         try:
-            solve(labels, [Demand(demand.layer, demand.labels, width), *others], rng)
+            run_student(labels, solve(labels, [Demand(demand.layer, demand.labels, width), *others], rng))
         except NoCountsError:
+            continue
+        except GrowthRefusedError:
+            unproven += 1
+            if unproven == PROOFS:
+                return None
             continue
         return width
     return None

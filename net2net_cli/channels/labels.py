@@ -78,6 +78,11 @@ class Collected:
     options: dict[tuple[str, str], list[tuple[int, Ints]]] = field(default_factory=dict)
 
 
+def growing_factor(sizes: Sequence[int]) -> int:
+    """Of the factors of a reordered axis, the one that grows: that of most slices, channels rather than groups."""
+    return max(range(len(sizes)), key=lambda i: sizes[i])
+
+
 class LabelFlow(Flow):
     """The run over labels. Sizes are the teacher's throughout; nothing is decided but which factor of a split grows."""
 
@@ -228,6 +233,19 @@ class LabelFlow(Flow):
             labels = fresh[keep]
             self._nest(channels.reshape(prod(known[:keep]), known[keep], prod(known[keep + 1 :])), labels)
         return tuple(labels if i == keep else None for i in range(len(known)))
+
+    def permute(
+        self, channels: Axis, sizes: Sequence[int], order: Sequence[int], *, site: str
+    ) -> tuple[Axis, tuple[int, ...]]:
+        if channels is None:
+            return None, tuple(sizes)
+        keep = growing_factor(sizes)
+        outer, inner = prod(sizes[:keep]), prod(sizes[keep + 1 :])
+        if inner > 1:
+            rows = channels.reshape(-1, inner)
+            self._unit(rows[:, :-1], rows[:, 1:], "reorders it")
+        self.equal_parts(channels, size=channels.size, parts=outer)
+        return channels.reshape(sizes).transpose(order).ravel(), tuple(sizes)
 
     def _choose(self, site: str, candidates: list[tuple[int, Ints]]) -> int:
         key = (self.layer.name, site)

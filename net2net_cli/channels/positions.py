@@ -18,7 +18,7 @@ import numpy as np
 
 from net2net_cli.architecture.flow import Axes, Axis, Channels, Flow
 from net2net_cli.architecture.graph import Graph, Layer
-from net2net_cli.channels.labels import Labels, Place
+from net2net_cli.channels.labels import Labels, Place, growing_factor
 from net2net_cli.channels.unions import Ints
 from net2net_cli.errors import GrowthRefusedError
 
@@ -249,6 +249,19 @@ class PositionFlow(Flow):
         if not np.array_equal(grid, expected):
             raise self.refuse(why)
         return tuple(own if i == keep else None for i in range(len(known)))
+
+    def permute(
+        self, channels: Axis, sizes: Sequence[int], order: Sequence[int], *, site: str
+    ) -> tuple[Axis, tuple[int, ...]]:
+        if channels is None:
+            return None, tuple(sizes)
+        keep = growing_factor(sizes)
+        others = prod(sizes) // sizes[keep]
+        if channels.size % others:
+            raise self.refuse(f"cuts the axis into sections of {others}, and its copies do not fill them")
+        grown = (*sizes[:keep], channels.size // others, *sizes[keep + 1 :])
+        teacher, student = (np.arange(prod(s)).reshape(s).transpose(order).ravel() for s in (sizes, grown))
+        return np.argsort(teacher)[channels[student]], grown
 
     def width(self, channels: Axis, size: int) -> int:
         return size if channels is None else int(channels.size)

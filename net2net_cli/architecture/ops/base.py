@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
+from typing import Any, ClassVar, Self, TypeVar, cast, dataclass_transform
 
 from net2net_cli.architecture.flow import Axes, Channels, Flow
 from net2net_cli.architecture.shapes import Shape
@@ -152,7 +152,7 @@ def op(name: str, *, module: str | None = None) -> Callable[[OpClass], OpClass]:
     """Register a class as the op of that name and make it a frozen dataclass."""
 
     def register(cls: OpClass) -> OpClass:
-        made: OpClass = dataclass(frozen=True)(cls)
+        made = cast(OpClass, dataclass(frozen=True)(cls))
         made.name = name
         if module is not None:
             made.module = module

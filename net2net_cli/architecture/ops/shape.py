@@ -113,11 +113,26 @@ class Rearrange(Op):
         sizes = self.parsed.sizes(x.shape, self.axes)
         plain = {name: None if isinstance(size, Batch) else size for name, size in sizes.items()}
         factors: dict[str, Axis] = {}
+        whole: dict[tuple[str, ...], Axis] = {}
+        grown: dict[str, int] = {}
         for i, (names, axis) in enumerate(zip(self.parsed.left, x.axes, strict=True)):
-            pieces = f.split(axis, [plain[n] for n in names], site=f"axis {i}") if len(names) > 1 else (axis,)
-            factors |= dict(zip(names, pieces, strict=False))
-        f.set(axes={name: f.width(factors[name], size) for name, size in self.axes.items()})
-        return tuple(self._merged(f, names, factors, plain) for names in self.parsed.right)
+            reordered = self._reordered(names)
+            known = [plain[n] for n in names]
+            if reordered is not None and None not in known:
+                order = [names.index(n) for n in reordered]
+                whole[reordered], now = f.permute(axis, [n or 1 for n in known], order, site=f"axis {i}")
+                grown |= dict(zip(names, now, strict=True))
+            else:
+                pieces = f.split(axis, known, site=f"axis {i}") if len(names) > 1 else (axis,)
+                factors |= dict(zip(names, pieces, strict=False))
+                grown |= {n: f.width(factors[n], plain[n] or 1) for n in names}
+        f.set(axes={name: grown[name] for name in self.axes})
+        return tuple(whole[n] if n in whole else self._merged(f, n, factors, plain) for n in self.parsed.right)
+
+    def _reordered(self, names: tuple[str, ...]) -> tuple[str, ...] | None:
+        """The axis on the right that has the same factors in another order, as in a channel shuffle."""
+        same = (other for other in self.parsed.right if sorted(other) == sorted(names))
+        return next(same, None) if len(names) > 1 else None
 
     @staticmethod
     def _merged(f: Flow, names: tuple[str, ...], factors: Mapping[str, Axis], sizes: Mapping[str, int | None]) -> Axis:
