@@ -9,7 +9,6 @@ import random
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -56,6 +55,19 @@ TRANSPARENT = (
 CONTAINERS = ("torch.nn.modules.container",)
 """Modules of torch without a computation of their own are defined here."""
 
+SLOW_ON_META = (torch.nn.modules.batchnorm._BatchNorm,)
+"""Module classes that give a new tensor like their input, and need milliseconds for it on the meta device."""
+
+LEAF_FUNCTIONS = {
+    "einops.einops.reduce": ("einops.einops", "einops"),
+    "torchvision.ops.stochastic_depth.stochastic_depth": ("torchvision.ops",),
+}
+"""Python functions that are recorded as one call, and the modules through which they are reached.
+
+`rearrange` and `repeat` of einops look up `reduce` in their own module when they run.
+"""
+
+EINOPS_REDUCE = "einops.einops.reduce"
 EINOPS_LAYERS = {"einops.layers.torch.Rearrange": "rearrange", "einops.layers.torch.Reduce": None}
 """Module classes of einops, and their reduction; None where the module says it."""
 
@@ -156,23 +168,25 @@ def same_random_state() -> Iterator[None]:
         torch.set_rng_state(state)
 
 
-def einops_home() -> ModuleType | None:
-    """The module in which `rearrange` and `repeat` look up `reduce`, where einops is imported."""
-    return sys.modules.get("einops.einops")
+def leaf_functions() -> dict[str, Callable[..., Any]]:
+    """The functions of `LEAF_FUNCTIONS` that are imported."""
+    found = {name: loaded(name) for name in LEAF_FUNCTIONS}
+    return {name: function for name, function in found.items() if function is not None}
 
 
 @contextmanager
-def patched(home: Any, name: str, value: Any) -> Iterator[None]:
-    """An attribute exchanged for a while; nothing happens where `home` is None."""
-    if home is None:
-        yield
-        return
-    before = getattr(home, name)
-    setattr(home, name, value)
+def patched(function: str, instead: Callable[..., Any]) -> Iterator[None]:
+    """A leaf function exchanged for another, wherever it is reached through a module."""
+    name = function.rpartition(".")[2]
+    homes = [sys.modules[home] for home in LEAF_FUNCTIONS[function]]
+    before = [getattr(home, name) for home in homes]
+    for home in homes:
+        setattr(home, name, instead)
     try:
         yield
     finally:
-        setattr(home, name, before)
+        for home, value in zip(homes, before, strict=True):
+            setattr(home, name, value)
 
 
 def subclass_of(cls: type, names: Iterable[str]) -> bool:

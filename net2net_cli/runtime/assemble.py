@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from net2net_cli.architecture.graph import Graph, Layer, NetworkInput
-from net2net_cli.architecture.ops import Op
 from net2net_cli.architecture.shapes import show
 from net2net_cli.errors import Net2NetError
 from net2net_cli.runtime.arrangement import Arrangement, composed, rearrange_op
@@ -97,7 +96,7 @@ class _Names:
         if draft in self.of:
             return self.of[draft]
         name = draft.wish
-        if spare is None and isinstance(draft.op, Op) and draft.where.module == draft.wish and name not in self._used:
+        if spare is None and draft.where.module == draft.wish and name not in self._used:
             return self._take(draft, name)  # a module without tensors, where it is called for the first time
         count = 0
         while name in self._used or name in self._reserved:

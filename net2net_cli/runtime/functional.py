@@ -24,8 +24,8 @@ from net2net_cli.architecture.ops.norm import GroupNorm, LayerNorm
 from net2net_cli.architecture.ops.resize import Interpolate
 from net2net_cli.runtime import sections, views
 from net2net_cli.runtime.drafts import Draft
+from net2net_cli.runtime.readings import spoken
 from net2net_cli.runtime.site import Arguments, Handler, Site, holds_batch
-from net2net_cli.runtime.tracer import spoken
 
 _REFLECTED: dict[type[Op], type[Binary]] = {Add: Add, Mul: Mul, Sub: ReverseSub, Div: ReverseDiv, Pow: ReversePow}
 
@@ -44,14 +44,24 @@ def call_of(site: Site, op: type[Op], signature: str) -> Draft:
         return _following_the_mode(site, op, found)
     if holds_batch(tuple(found.plain.values())):
         raise ValueError("the batch size takes part in the computation")
-    if issubclass(op, Binary) and "input" in found.plain:
-        return site.emit(_reflected(op)(scalar=found.plain["input"]), found.tensors)
+    if op.arity is not None and len(found.tensors) != op.arity:
+        raise ValueError(f"it is given {len(found.tensors)} tensors")
+    if issubclass(op, Binary):
+        found.plain |= {k: _number(found.plain[k]) for k in ("input", "other") if k in found.plain}
+        if "input" in found.plain:
+            return site.emit(_reflected(op)(scalar=found.plain["input"]), found.tensors)
     return site.emit(op.from_call(_ascending(found.plain), found.shapes), found.tensors)
 
 
 def _ascending(plain: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments that were not given stay away: an op has its own defaults."""
     return {name: value for name, value in plain.items() if name != "out"}
+
+
+def _number(value: Any) -> int | float:
+    if not isinstance(value, (int, float)):
+        raise ValueError(f"`{value}` is neither a tensor nor a real number")
+    return int(value) if isinstance(value, bool) else value
 
 
 def _reflected(op: type[Op]) -> type[Binary]:

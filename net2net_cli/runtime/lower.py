@@ -16,9 +16,10 @@ from net2net_cli.errors import TraceError
 from net2net_cli.runtime import adapters, views
 from net2net_cli.runtime.drafts import Draft, NamedTuple, Recorded, Tree
 from net2net_cli.runtime.functional import HANDLERS, call_of
+from net2net_cli.runtime.readings import spoken
 from net2net_cli.runtime.seen import seen_of, tensors_in
 from net2net_cli.runtime.site import Handler, Site
-from net2net_cli.runtime.tracer import TRAINING, WHERE, Tracer, spoken
+from net2net_cli.runtime.tracer import FROZEN, TRAINING, WHERE, Tracer
 
 MODAL = (
     *(cls for cls in vars(dropout).values() if isinstance(cls, type) and cls.__module__ == dropout.__name__),
@@ -119,11 +120,18 @@ class Lowering:
 
     def _lower(self, node: Node) -> Any:
         site = Site(self, node)
+        for before in map(self._values.get, node.all_input_nodes):
+            if isinstance(before, Draft) and before.trouble is not None:
+                return self._trouble(site, before.trouble)  # the first of several is the cause
         try:
             if node.op == "placeholder":
                 return self._input(site)
             if node.op == "get_attr":
                 return self._parameter(site)
+            if node.meta[FROZEN]:
+                raise site.error(
+                    "a part of the network is computed under `torch.no_grad()` in training", _HINTS["detach"]
+                )
             return self._module(site) if node.op == "call_module" else self._call(site)
         except TraceError as wrong:
             return self._trouble(site, wrong)
@@ -172,7 +180,10 @@ class Lowering:
         except (ValueError, TypeError, AttributeError) as why:
             raise site.error(f"module `{path}` of class `{name}` cannot be said in a spec, because {why}") from None
         self._check_mode(site, op, path)
-        draft = site.emit(op, inputs, site.shape())
+        try:
+            draft = site.emit(op, inputs, site.shape())
+        except TypeError as why:
+            raise site.error(f"module `{path}` of class `{name}` cannot be said in a spec, because {why}") from None
         draft.wish, draft.owner = path, path if op.tensors() else None
         draft.tensors = {slot: id(getattr(module, slot)) for slot in op.tensors()}
         return draft
@@ -208,6 +219,10 @@ class Lowering:
 
     def _written(self, writer: Node, target: Node) -> None:
         written = seen_of(target).first
+        if not isinstance(written, Tensor) or seen_of(writer).wrote != {adapters.storage_of(written)}:
+            raise writer.meta[WHERE].error(f"`{spoken(writer)}` writes into another tensor than its first argument")
+        if any(t.dtype != written.dtype for n in writer.all_input_nodes for t in tensors_in(seen_of(n).first)):
+            raise writer.meta[WHERE].error(f"`{spoken(writer)}` writes in place, and its operands differ in precision")
         storage, geometry = adapters.storage_of(written), adapters.geometry_of(written)
         same_result = adapters.storage_of(tensors_in(seen_of(writer).first)[0]) == storage
         for node in self._by_storage.get(storage, ()):

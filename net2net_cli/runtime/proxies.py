@@ -28,7 +28,10 @@ class _Values:
         found = getattr(seen.first, name)
         if isinstance(found, _PLAIN) and not seen.by_batch and all(getattr(v, name) == found for v in seen.values):
             return found
-        return ValueAttribute(self, name)  # type: ignore[arg-type]  # both kinds of proxies are proxies
+        attribute = ValueAttribute(self, name)  # type: ignore[arg-type]  # both kinds of proxies are proxies
+        if not callable(found):
+            assert attribute.node is not None  # recorded now, at the user's line, and not when it is used
+        return attribute
 
     def __bool__(self) -> bool:
         answer: bool = self.tracer.to_bool(self)

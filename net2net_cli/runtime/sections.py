@@ -138,7 +138,8 @@ def extreme(site: Site) -> Value:
         return site.emit((Minimum if least else Maximum)(), found.tensors)
     op = (AMin if least else AMax).from_call(found.plain, found.shapes)
     trouble = site.error("the places of the largest or smallest elements are used", "a spec knows their values alone")
-    return site.emit(op, found.tensors), Draft(None, (), site.shape(1), "places", site.where, trouble=trouble)
+    places = site.home.add(Draft(None, (), site.shape(1), "places", site.where, trouble=trouble))
+    return site.emit(op, found.tensors), places
 
 
 def glu(site: Site) -> Draft:

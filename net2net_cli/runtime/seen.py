@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,13 +37,13 @@ class Seen:
     Attributes:
         values: one for each batch size.
         by_batch: it is no tensor and was computed from the batch size.
-        wrote: the call's first argument was changed in place.
+        wrote: identities of the arguments' memory that the call changed in place.
 
     """
 
     values: tuple[Any, ...]
     by_batch: bool = False
-    wrote: bool = False
+    wrote: frozenset[int] = frozenset()
 
     @property
     def first(self) -> Any:
@@ -141,21 +143,26 @@ class Runs:
         """Call a function whose arguments hold nodes."""
         made = []
         given = [n for n in _nodes((args, kwargs)) if SEEN in n.meta]
-        by_batch = any(seen_of(n).by_batch or _differs(n) for n in given)
+        taken = function is operator.getitem  # an element of a shape is by the batch only if it is that element
+        by_batch = any(seen_of(n).by_batch or (not taken and _differs(n)) for n in given)
         tensors = tensors_in([seen_of(n).first for n in given])
         versions = [adapters.version_of(t) for t in tensors]
         for i in range(len(self.batches)):
             at = _at(i)
             with torch.no_grad(), nullcontext() if self.meta else adapters.same_random_state():
                 made.append(function(*map_aggregate(args, at), **map_aggregate(kwargs, at)))
-        wrote = versions != [adapters.version_of(t) for t in tensors]
+        changed = [t for t, version in zip(tensors, versions, strict=True) if adapters.version_of(t) != version]
+        wrote = frozenset(map(adapters.storage_of, changed))
         return Seen(tuple(made), by_batch and not tensors_in(made[0]), wrote)
 
     def module(self, module: nn.Module, args: Any, kwargs: Any) -> Seen:
         """Call a module."""
+        if self.meta and isinstance(module, adapters.SLOW_ON_META):
+            return self.call(torch.empty_like, args, kwargs)
         if module not in self._twins:
             self._twins[module] = adapters.twin_of(module, self._convert)
-        return self.call(self._twins[module], args, kwargs)
+        twin = self._twins[module]
+        return self.call(partial(type(twin).forward, twin), args, kwargs)  # hooks are the tracer's business
 
 
 def _nodes(value: Any) -> list[Node]:

@@ -11,12 +11,13 @@ import torch
 from torch.fx.node import Node
 
 from net2net_cli.architecture.ops import Op
-from net2net_cli.architecture.shapes import Batch, Shape
-from net2net_cli.errors import TraceError
+from net2net_cli.architecture.shapes import Batch, Shape, show
+from net2net_cli.errors import Net2NetError, TraceError
 from net2net_cli.runtime.arrangement import Arrangement
 from net2net_cli.runtime.drafts import Draft
+from net2net_cli.runtime.readings import spoken
 from net2net_cli.runtime.seen import Seen, dim_of, seen_of, shape_of, tensors_in
-from net2net_cli.runtime.tracer import NAMED, WHERE, spoken
+from net2net_cli.runtime.tracer import NAMED, WHERE
 from net2net_cli.runtime.where import Where
 
 Value: TypeAlias = "Draft | tuple[Draft, ...]"
@@ -113,7 +114,10 @@ class Site:
                 return inputs[0]
             made = op.shape()
         else:
-            made = op.shape(*(d.shape for d in (*inputs, *sizes_of))) if shape is None else shape
+            made = op.shape(*(d.shape for d in (*inputs, *sizes_of)))
+            if shape is not None and made != shape:
+                said, seen = show(made), show(shape)
+                raise Net2NetError(f"internal error: `{op.name}` should give {said}, but gave {seen}, {self.where}")
             function = function or (op.name if op.name.islower() else None)
         draft = Draft(op, tuple(inputs), made, self.name(function), self.where, tuple(sizes_of))
         return self.home.add(draft)

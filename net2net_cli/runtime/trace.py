@@ -70,7 +70,7 @@ def _record_with(model: nn.Module, inputs: tuple[Tensor, ...], mode: Mode, *, me
     tracer = Tracer(model, inputs, meta=meta)
     before = adapters.random_states()
     try:
-        with torch.no_grad():
+        with torch.enable_grad():  # so that the user's own `no_grad` is seen
             graph = tracer.record()
     except (Net2NetError, MetaFailedError):
         raise

@@ -7,30 +7,23 @@ import operator
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from types import FrameType
+from types import FrameType, FunctionType
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import Node
 
-from net2net_cli.architecture.ops import REGISTRY, Op
 from net2net_cli.errors import TraceError
 from net2net_cli.runtime import adapters
 from net2net_cli.runtime.proxies import ValueProxy
+from net2net_cli.runtime.readings import Readings, spoken
 from net2net_cli.runtime.seen import SEEN, MetaFailedError, Runs, Seen, seen_of, tensors_in
 from net2net_cli.runtime.where import Where, here
 
-WHERE, NAMED, TRAINING = "net2net.where", "net2net.named", "net2net.training"
-"""Keys of a node's `meta`: its place; the layer name it should bear; its module's training flag."""
-
-UNTOUCHED = {
-    *("__init__", "__repr__", "extra_repr", "reset_parameters", "_load_from_state_dict", "_save_to_state_dict"),
-    *("__setstate__", "__getstate__", "__module__", "__doc__", "__annotations__", "__dict__", "__weakref__"),
-    *("__parameters__", "__orig_bases__", "__static_attributes__", "__firstlineno__", "__constants__", "_version"),
-    *("_check_input_dim", "__annotate_func__", "__annotate__", "__annotations_cache__", "__abstractmethods__"),
-    *("_abc_impl", "__qualname__", "__slots__"),
-}
-"""What a subclass may define anew without changing what `forward` computes."""
+WHERE, NAMED, TRAINING, FROZEN = "net2net.where", "net2net.named", "net2net.training", "net2net.frozen"
+"""Keys of a node's `meta`: its place; the layer name it should bear; its module's training flag; whether training
+computes it without gradients."""
 
 _MEASURES = {
     *("size", "dim", "ndimension", "numel", "nelement", "stride", "is_contiguous", "is_floating_point", "is_complex"),
@@ -38,31 +31,6 @@ _MEASURES = {
     *("getattr", "len", "is_", "is_not", "is_tensor", "is_same_size", "isinstance", "typename"),
 }
 """Functions of a tensor that return no tensor and read none of its values."""
-
-
-class Readings:
-    """Which op reads which module class."""
-
-    def __init__(self) -> None:
-        self._ops: dict[type, type[Op]] = {}
-        self._names: dict[str, type[Op]] = {}
-        for op in REGISTRY.values():
-            for name in op.reads_modules:
-                self._names[name] = op
-                cls = adapters.loaded(name)
-                if cls is not None:
-                    self._ops[cls] = op
-
-    def op_of(self, module: nn.Module) -> type[Op] | None:
-        """The op that a module performs: its class is known, or inherits all that counts from a known one."""
-        if "forward" in module.__dict__:
-            return None
-        for i, base in enumerate(type(module).__mro__):
-            op = self._ops.get(base) or self._names.get(adapters.dotted(base))
-            if op is not None:
-                changed = {name for cls in type(module).__mro__[:i] for name in vars(cls)} - UNTOUCHED
-                return None if any(hasattr(base, name) for name in changed) else op
-        return None
 
 
 class Tracer(fx.Tracer):
@@ -83,7 +51,8 @@ class Tracer(fx.Tracer):
     proxy_buffer_attributes = True
 
     def __init__(self, model: nn.Module, inputs: tuple[Tensor, ...], *, meta: bool) -> None:
-        super().__init__(autowrap_functions=_einops_functions())
+        self._leaves = adapters.leaf_functions()
+        super().__init__(autowrap_functions=tuple(self._leaves.values()))
         self.readings = Readings()
         self.runs = Runs(model, inputs, meta=meta)
         self.returned: Any = None
@@ -102,12 +71,9 @@ class Tracer(fx.Tracer):
     def record(self) -> fx.Graph:
         """Trace the model."""
         self._entry = sys._getframe()
-        home = adapters.einops_home()
         with ExitStack() as stack:
-            if home is not None:
-                reduce = self._einops_reduce(home.reduce)
-                stack.enter_context(adapters.patched(home, "reduce", reduce))
-                stack.enter_context(adapters.patched(sys.modules["einops"], "reduce", reduce))
+            for name, function in self._leaves.items():
+                stack.enter_context(adapters.patched(name, self._leaf(function)))
             graph = self.trace(self.runs.model)
         if self.trouble is not None:  # the user's own `except` had caught it
             raise self.trouble
@@ -115,13 +81,13 @@ class Tracer(fx.Tracer):
             raise MetaFailedError
         return graph
 
-    def _einops_reduce(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def reduce(tensor: Any, pattern: str, reduction: Any, **axes: Any) -> Any:
-            if self._running or not isinstance(tensor, fx.Proxy):
-                return original(tensor, pattern, reduction, **axes)
-            return self.create_proxy("call_function", original, (tensor, pattern, reduction), axes)
+    def _leaf(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if self._running or not any(isinstance(a, fx.Proxy) for a in (*args, *kwargs.values())):
+                return function(*args, **kwargs)
+            return self.create_proxy("call_function", function, args, kwargs)
 
-        return reduce
+        return call
 
     def here(self) -> Where:
         """The user's line that runs now."""
@@ -150,12 +116,15 @@ class Tracer(fx.Tracer):
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *more: Any, **named: Any) -> Any:
         """Record a call and run it."""
+        if kind == "call_function" and isinstance(target, FunctionType) and self._is_wrapped(target):
+            return target(*args, **kwargs)
         where = self.here()
         proxy = super().create_proxy(kind, target, args, kwargs, *more, **named)
         node = proxy.node
         node.meta[WHERE] = where
         if self._named is not None:
             node.meta[NAMED] = self._named
+        node.meta[FROZEN] = self.runs.model.training and not torch.is_grad_enabled()
         node.meta[SEEN] = self._run(node)
         return proxy
 
@@ -174,11 +143,18 @@ class Tracer(fx.Tracer):
             if self.runs.meta:
                 self._meta_failed = True
                 raise MetaFailedError from wrong
-            raise self.fail(f"`{spoken(node)}` fails: {_first_line(wrong)}") from wrong
+            hint = (
+                f"tracing runs the network at batch sizes {self.runs.batches}: take sizes from tensors, as `x.shape[0]`"
+            )
+            raise self.fail(f"`{spoken(node)}` fails: {_first_line(wrong)}", hint) from wrong
         finally:
             self._running = before
         self._refuse_values(node, seen)
         return seen
+
+    def _is_wrapped(self, function: FunctionType) -> bool:
+        """A leaf only because someone gave it to `torch.fx.wrap`: sizes are known here, so it need not be one."""
+        return function not in self._leaves.values() and not function.__module__.startswith("torch.")
 
     def _call(self, node: Node) -> Seen:
         if node.op == "call_module":
@@ -274,18 +250,29 @@ class Tracer(fx.Tracer):
             return forward(*args, **kwargs)
         path = self._path(m)
         if self._is_leaf(m):
-            with self._within(path, m, named=None):
-                return self.create_proxy("call_module", path, args, kwargs)
+            return self._call_leaf(path, m, forward, args, kwargs)
         cls = adapters.dotted(type(m))
         if cls in adapters.EINOPS_LAYERS:
             reduction = adapters.EINOPS_LAYERS[cls] or m.reduction
-            home = adapters.einops_home()
-            assert home is not None
+            reduce = adapters.loaded(adapters.EINOPS_REDUCE)
             with self._within(path, m, named=path):
-                return home.reduce(*args, m.pattern, reduction, **m.axes_lengths)  # type: ignore[arg-type]
+                return reduce(*args, m.pattern, reduction, **m.axes_lengths)  # type: ignore[arg-type]
         named = path if self._named is None and type(m) in map(adapters.loaded, adapters.TRANSPARENT) else self._named
         with self._within(path, m, named=named):
             return forward(*args, **kwargs)
+
+    def _call_leaf(self, path: str, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        def record(*args: Any, **kwargs: Any) -> Any:
+            return self.create_proxy("call_module", path, args, kwargs)
+
+        with self._within(path, m, named=None):
+            if not adapters.hooks_of(m):
+                return record(*args, **kwargs)
+            m.__dict__["forward"] = record  # the module's own call runs its hooks around it
+            try:
+                return forward(*args, **kwargs)
+            finally:
+                del m.__dict__["forward"]
 
     def _is_leaf(self, m: nn.Module) -> bool:
         if self.readings.op_of(m) is not None:
@@ -322,29 +309,6 @@ def _method(name: str) -> Callable[..., Any]:
         return getattr(tensor, name)(*args, **kwargs)
 
     return call
-
-
-def _einops_functions() -> tuple[Callable[..., Any], ...]:
-    home = adapters.einops_home()
-    return () if home is None else (home.reduce,)
-
-
-def spoken(node: Node, *, bare: bool = False) -> str:
-    """What a call is called, for people: `torch.fft.fft2`, `Tensor.view`."""
-    if node.op == "call_method":
-        return str(node.target) if bare else f"Tensor.{node.target}"
-    if node.op != "call_function":
-        return str(node.target)
-    name = getattr(node.target, "__name__", str(node.target))
-    if bare:
-        return str(name)
-    if node.target is getattr and len(node.args) == 2:
-        return f"Tensor.{node.args[1]}"
-    for home in ("torch.nn.functional", "torch"):
-        if getattr(adapters.loaded(home), name, None) is node.target:
-            return f"{home}.{name}"
-    module = getattr(node.target, "__module__", None) or "torch"
-    return f"{module.removeprefix('_').replace('torch._C._', 'torch.')}.{name}"
 
 
 def _compares_equal(node: Node) -> bool:

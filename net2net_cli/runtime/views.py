@@ -59,7 +59,8 @@ def permute(site: Site) -> Draft:
     args, kwargs = map_aggregate(site.node.args, at), map_aggregate(site.node.kwargs, at)
     target: Any = site.node.target
     moved = getattr(args[0], target)(*args[1:], **kwargs) if isinstance(target, str) else target(*args, **kwargs)
-    return site.emit(arrangement.permuted(x.shape, [_PRIMES.index(n) for n in moved.shape]), (x,))
+    name = "transpose" if target is getattr else None
+    return site.emit(arrangement.permuted(x.shape, [_PRIMES.index(n) for n in moved.shape]), (x,), function=name)
 
 
 def keep(site: Site) -> Draft:
@@ -81,7 +82,7 @@ def _factors(site: Site, pattern: str, **sizes: int) -> Draft:
     """A pattern of the last axes; axes before them stay."""
     x = source(site)
     left, right = (side.split() for side in pattern.split("->"))
-    outer = " ".join(f"o{i}" for i in range(len(x.shape) - _rank(left)))
+    outer = " ".join(f"_o{i}" for i in range(len(x.shape) - _rank(left)))
     return rearranged(site, x, f"{outer} {' '.join(left)} -> {outer} {' '.join(right)}", dict(sizes))
 
 
@@ -108,11 +109,11 @@ def pixel_unshuffle(site: Site) -> Draft:
 def channel_shuffle(site: Site) -> Draft:
     """Channels of several groups interleaved (Zhang et al. 2018, arXiv:1707.01083); the batch axis stays."""
     x, g = source(site), site.arguments("input groups").plain["groups"]
-    space = " ".join(f"s{i}" for i in range(len(x.shape) - 2))
+    space = " ".join(f"_s{i}" for i in range(len(x.shape) - 2))
     return rearranged(site, x, f"n (g c) {space} -> n (c g) {space}", {"g": g})
 
 
-def rearranged(site: Site, x: Draft, pattern: str, sizes: dict[str, Any]) -> Draft:
+def rearranged(site: Site, x: Draft, pattern: str, sizes: dict[str, Any], function: str | None = None) -> Draft:
     """What `einops.rearrange` would do.
 
     Raises:
@@ -123,7 +124,7 @@ def rearranged(site: Site, x: Draft, pattern: str, sizes: dict[str, Any]) -> Dra
     known = _sizes(left, x.shape, sizes)
     if {n for axis in left for n in axis} != {n for axis in right for n in axis}:
         raise ValueError("its two sides name different axes")
-    return site.emit(_arrangement(left, right, known), (x,))
+    return site.emit(_arrangement(left, right, known), (x,), function=function)
 
 
 def _arrangement(left: list[list[str]], right: list[list[str]], sizes: dict[str, Dim]) -> arrangement.Arrangement:
@@ -174,7 +175,7 @@ def einops(site: Site) -> Draft:
     (x,), pattern, reduction = found.tensors, found.plain["pattern"], found.plain["reduction"]
     sizes = {k: v for k, v in found.plain.items() if k not in ("pattern", "reduction")}
     if reduction == "rearrange":
-        return rearranged(site, x, pattern, sizes)
+        return rearranged(site, x, pattern, sizes, "rearrange")
     if reduction not in _REDUCTIONS:
         raise ValueError(f"`{reduction}` of einops is not supported")
     return _reduced(site, x, pattern, sizes, _REDUCTIONS[reduction])
@@ -189,11 +190,11 @@ def _reduced(site: Site, x: Draft, pattern: str, given: dict[str, Any], op: type
     sizes = _sizes(left, x.shape, given)
     names = [name for axis in left for name in axis]
     kept = {name for axis in right for name in axis}
-    apart = site.emit(_arrangement(left, [[name] for name in names], sizes), (x,))
+    apart = site.emit(_arrangement(left, [[name] for name in names], sizes), (x,), function="rearrange")
     dims = tuple(i for i, name in enumerate(names) if name not in kept)
     made = site.emit(op.from_call({"dim": dims}, (apart.shape,)), (apart,)) if dims else apart
     rest = [[name] for name in names if name in kept]
-    return site.emit(_arrangement(rest, right, sizes), (made,))
+    return site.emit(_arrangement(rest, right, sizes), (made,), function="rearrange")
 
 
 def unsqueezed(site: Site, x: Draft, dim: int) -> Draft:

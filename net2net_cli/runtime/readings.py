@@ -1,0 +1,64 @@
+"""What the classes and calls of a network are: which op reads them, and what they are called."""
+
+from __future__ import annotations
+
+import sys
+
+from torch import nn
+from torch.fx.node import Node
+
+from net2net_cli.architecture.ops import REGISTRY, Op
+from net2net_cli.runtime import adapters
+
+UNTOUCHED = {
+    *("__init__", "__repr__", "extra_repr", "reset_parameters", "_load_from_state_dict", "_save_to_state_dict"),
+    *("__setstate__", "__getstate__", "__module__", "__doc__", "__annotations__", "__dict__", "__weakref__"),
+    *("__parameters__", "__orig_bases__", "__static_attributes__", "__firstlineno__", "__constants__", "_version"),
+    *("_check_input_dim", "__annotate_func__", "__annotate__", "__annotations_cache__", "__abstractmethods__"),
+    *("_abc_impl", "__qualname__", "__slots__"),
+}
+"""What a subclass may define anew without changing what `forward` computes."""
+
+
+class Readings:
+    """Which op reads which module class."""
+
+    def __init__(self) -> None:
+        self._ops: dict[type, type[Op]] = {}
+        self._names: dict[str, type[Op]] = {}
+        for op in REGISTRY.values():
+            for name in op.reads_modules:
+                self._names[name] = op
+                cls = adapters.loaded(name)
+                if cls is not None:
+                    self._ops[cls] = op
+
+    def op_of(self, module: nn.Module) -> type[Op] | None:
+        """The op that a module performs: its class is known, or inherits all that counts from a known one."""
+        if "forward" in module.__dict__:
+            return None
+        for i, base in enumerate(type(module).__mro__):
+            op = self._ops.get(base) or self._names.get(adapters.dotted(base))
+            if op is not None:
+                changed = {name for cls in type(module).__mro__[:i] for name in vars(cls)} - UNTOUCHED
+                return None if any(hasattr(base, name) for name in changed) else op
+        return None
+
+
+def spoken(node: Node, *, bare: bool = False) -> str:
+    """What a call is called, for people: `torch.fft.fft2`, `Tensor.view`."""
+    if node.op == "call_method":
+        return str(node.target) if bare else f"Tensor.{node.target}"
+    if node.op != "call_function":
+        return str(node.target)
+    name = getattr(node.target, "__name__", str(node.target))
+    if bare:
+        return str(name)
+    if node.target is getattr and len(node.args) == 2:
+        return f"Tensor.{node.args[1]}"
+    for home in ("torch.nn.functional", "torch", "torch.fft", "torch.linalg", "torch.special"):
+        for known, function in vars(sys.modules[home]).items():
+            if function is node.target:
+                return f"{home}.{known}"
+    module = getattr(node.target, "__module__", None) or "torch"
+    return f"{module.removeprefix('_').replace('torch._C._', 'torch.')}.{name}"
