@@ -76,9 +76,11 @@ def exit_code_of(run: Callable[[], Any]) -> int:
 
 def _told(error: BaseException) -> int:
     """The exit code of an exception, which is told to the user."""
-    if isinstance(error, SystemExit) and not isinstance(error.__context__, OSError):
-        return int(error.code) if isinstance(error.code, int) else ExitCode.OK
-    cause = error.__context__ if isinstance(error, SystemExit) else error  # typer exits with 1 on a closed pipe
+    cause: BaseException | None = error
+    if isinstance(error, SystemExit):
+        if error.code is None or (isinstance(error.code, int) and not isinstance(error.__context__, OSError)):
+            return error.code or ExitCode.OK  # typer's, when it has served the shell's completion
+        cause = error.__context__ if isinstance(error.code, int) else error  # typer exits with 1 on a closed pipe
     if isinstance(cause, BrokenPipeError):
         close_stdout()
         return ExitCode.OK

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from net2net_cli.cli.opening import open_network
 from net2net_cli.cli.printing import Printer
 from net2net_cli.cli.torch_needed import need_torch
-from net2net_cli.errors import CheckpointError, UsageError
+from net2net_cli.errors import CheckpointError, InputError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,7 +65,13 @@ def _traced(asked: Import, kwargs: Mapping[str, Any]) -> Imported:
         from net2net_cli.runtime.importing import import_source
 
         torch.manual_seed(asked.seed)
-        return import_source(asked.source, kwargs=kwargs, weights=asked.weights, inputs=list(asked.inputs))
+        try:
+            return import_source(asked.source, kwargs=kwargs, weights=asked.weights, inputs=list(asked.inputs))
+        except SystemExit as left:
+            raise InputError(
+                f"`{asked.source}` ended the process (exit code {left.code}) instead of returning a module",
+                'put what a script does behind `if __name__ == "__main__":`',
+            ) from left
 
 
 def parse_kwarg(text: str) -> tuple[str, Any]:

@@ -5,9 +5,10 @@ With `--json` one object:
 - `name`, `source`, `file`; `parameters`, `multiply_adds`; `bytes` and `dtypes` (dtype -> bytes), null for a spec alone;
 - `inputs`: `name`, `shape` (the batch axis is `"n"`), `dtype`; `outputs`: name -> shape;
 - `lineage`: the steps by which it was grown, oldest first, as the checkpoint records them;
-- `layers`: those with tensors, or those that were named: `name`, `op`, `kernel`, `width`, `own_width` (false where it
-  follows others), `parameters`, `multiply_adds`, `grows_with` (a list of `layer`, `why`), `follows`, `followers`,
-  `readers`, `not_widened` and `not_deepened` (null, or why not); `next_widths` for those that were named;
+- `layers`: those with tensors, or those that were named: `name`, `op`, `kernel`, `groups`, `depthwise`, `width`,
+  `own_width` (false where it follows others), `parameters`, `multiply_adds`, `grows_with` (a list of `layer`, `why`),
+  `follows`, `followers`, `readers`, `not_widened` and `not_deepened` (null, or why not); `next_widths` for those that
+  were named;
 - `blocks`: the residual blocks that `net2net deepen` can repeat.
 """
 

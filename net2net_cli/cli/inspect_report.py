@@ -74,10 +74,13 @@ STEP = ("operation", "arguments", "seed", "exact", "teacher_sha256", "tool_versi
 def _layer(graph: Graph, info: LayerInfo, infos: Sequence[LayerInfo]) -> dict[str, Any]:
     from net2net_cli.architecture.cost import layer_multiply_adds, width
 
+    op = graph.by_name[info.name].op
     return {
         "name": info.name,
         "op": info.op,
-        "kernel": list(getattr(graph.by_name[info.name].op, "kernel_size", ())),
+        "kernel": list(getattr(op, "kernel_size", ())),
+        "groups": getattr(op, "groups", 1),
+        "depthwise": bool(getattr(op, "depthwise", False)),
         "width": info.width or width(graph, graph.by_name[info.name]),
         "own_width": info.width is not None,
         "parameters": info.parameters,
@@ -167,13 +170,15 @@ def _layers(payload: Payload, *, every: bool) -> str:
 
 def _fixed(layer: Payload) -> tuple[str, ...]:
     width = "" if layer["width"] is None else str(layer["width"])
-    kernel = f" {_kernel(layer['kernel'])}" if layer["kernel"] else ""
     marks = ("·" if layer["not_widened"] else "W") + ("·" if layer["not_deepened"] else "D")
-    return (layer["name"], f"{layer['op']}{kernel}", width, count(layer["parameters"]), marks)
+    return (layer["name"], _op(layer), width, count(layer["parameters"]), marks)
 
 
-def _kernel(sizes: Sequence[int]) -> str:
-    return "×".join(map(str, sizes))
+def _op(layer: Payload) -> str:
+    """`Conv2d 3×3 dw`: with its kernel, and `dw` where it is depthwise or `g32` where it has groups."""
+    groups = f"g{layer['groups']}" if layer["groups"] > 1 else ""
+    parts = [layer["op"], _shape(layer["kernel"]), "dw" if layer["depthwise"] else groups]
+    return " ".join(filter(None, parts))
 
 
 def _coupled(layer: Payload, room: int | None) -> str:
@@ -202,10 +207,8 @@ def _detail(layer: Payload) -> str:
         ("follow it", ", ".join(p for p, _ in patterns(layer["followers"]))),
         ("read it", ", ".join(p for p, _ in patterns(layer["readers"]))),
     ]
-    kernel = f" {_kernel(layer['kernel'])}" if layer["kernel"] else ""
-    text = (
-        f"{bold(layer['name'])}  {layer['op']}{kernel}{width}, {count(layer['parameters'])} parameters\n{facts(rows)}"
-    )
+    head = f"{_op(layer)}{width}, {plural(layer['parameters'], 'parameter')}"
+    text = f"{bold(layer['name'])}  {head}\n{facts(rows)}"
     if layer["grows_with"]:
         members = [(f"  {member['layer']}", member["why"]) for member in layer["grows_with"]]
         text += f"\ngrows with {plural(len(members), 'other layer')}\n{facts(members)}"

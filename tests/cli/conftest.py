@@ -62,5 +62,5 @@ def teacher(_original: Path, tmp_path: Path) -> Path:
 def poison(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder whose `torch` cannot be imported."""
     folder = tmp_path_factory.mktemp("poison")
-    (folder / "torch.py").write_text("raise SystemExit('torch was imported')\n")
+    (folder / "torch.py").write_text("raise ImportError('torch was imported')\n")
     return folder

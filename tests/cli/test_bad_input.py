@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.running import failed, leftovers, run, spawn
+from cli.running import failed, leftovers, run
 from net2net_cli import Net2Net
 from net2net_cli.errors import ExitCode
 
@@ -168,18 +168,9 @@ def test_a_missing_device(teacher: Path) -> None:
 
     name = "mps" if torch.cuda.is_available() else "cuda"
     done = run("widen", teacher, "conv1=6", "-o", teacher.with_name("s.safetensors"), "--device", name)
-    failed(done, 5, f"`{name}` cannot be used", "net2net env")
+    failed(done, 5, f"`{name}` cannot be used", "`--no-verify`")
+    assert "net2net env" in done.err
     assert leftovers(teacher.parent) == []
-
-
-def test_a_check_that_could_not_run_for_want_of_torch_publishes_nothing(teacher: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "none"
-    folder.mkdir()
-    (folder / "torch.py").write_text("raise ImportError('libcudart.so.13: cannot open shared object file')\n")
-    out = teacher.with_name("s.safetensors")
-    done = spawn("widen", teacher, "conv1=6", "-o", out, poison=folder)
-    failed(done, 5, "libcudart.so.13", "--no-verify")
-    assert not out.exists()
 
 
 def test_two_networks_that_differ(teacher: Path) -> None:

@@ -155,6 +155,12 @@ def test_no_torch_is_imported(teacher: Path, poison: Path, command: tuple[str, .
     assert done.code == 0, done.err
 
 
+def test_the_poison_is_seen(teacher: Path, poison: Path) -> None:
+    done = spawn("widen", teacher, "conv1=2x", "-o", teacher.with_name("s.safetensors"), poison=poison)
+    failed(done, 5, "cannot import PyTorch: torch was imported", "`--no-verify`")
+    assert leftovers(teacher.parent) == []
+
+
 def test_the_teacher_is_untouched_by_every_command(teacher: Path) -> None:
     before = [sha256(teacher), sha256(teacher.with_suffix(".json"))]
     for command in (("widen", "conv1=2x"), ("random-pad", "conv1=2x"), ("deepen", "block.conv2")):

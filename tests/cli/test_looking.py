@@ -232,6 +232,12 @@ def test_import_refuses_places_before_it_runs_the_users_code(module: str, tmp_pa
     failed(run("import", module, "--kwarg", "7", "-o", "x.safetensors"), 2, "is not NAME=VALUE", "num_classes=10")
 
 
+def test_a_source_that_ends_the_process_is_not_taken_for_success(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text("import sys\nsys.exit(0)\n")
+    done = run("import", f"{tmp_path / 'script.py'}:Net", "-o", tmp_path / "t.safetensors")
+    failed(done, 3, "ended the process", "__main__")
+
+
 def test_imported_nan_is_refused_unless_asked_for(module: str, tmp_path: Path) -> None:
     import numpy as np
     from safetensors.numpy import save_file
