@@ -31,7 +31,7 @@ _PLAIN: dict[Any, Schema] = {
 
 def schema() -> Schema:
     """JSON Schema (draft 2020-12) of a spec; what only `from_json_text` can check, such as order, is not in it."""
-    layers = [{"$ref": f"#/$defs/ops/{name}"} for name in sorted(REGISTRY)]
+    layers = [{"$ref": f"#/$defs/op.{name}"} for name in sorted(REGISTRY)]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "net2net spec",
@@ -56,7 +56,7 @@ def schema() -> Schema:
             "name": {"type": "string", "minLength": 1, "maxLength": MAX_NAME, "pattern": r"^[^./\\]+(\.[^./\\]+)*$"},
             "size_of": _object({"size_of": _NAME, "axis": {"type": "integer"}}),
             "structure": _structure(),
-            "ops": {name: _layer(op) for name, op in sorted(REGISTRY.items())},
+            **{f"op.{name}": _layer(op) for name, op in sorted(REGISTRY.items())},
         },
     }
 
@@ -68,7 +68,10 @@ def _object(properties: Schema, required: tuple[str, ...] | None = None) -> Sche
 
 def _shape() -> Schema:
     size = {
-        "anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_INTEGER}, {"type": "string", "pattern": "^[0-9]*n$"}]
+        "anyOf": [
+            {"type": "integer", "minimum": 1, "maximum": MAX_INTEGER},
+            {"type": "string", "pattern": "^([1-9][0-9]*)?n$"},
+        ]
     }
     return {"type": "array", "items": size, "maxItems": MAX_AXES}
 

@@ -117,7 +117,7 @@ def test_no_attribute_is_named_like_a_key_of_every_layer() -> None:
 
 
 def test_every_attribute_of_every_op_can_be_read_and_has_a_schema() -> None:
-    ops = schema()["$defs"]["ops"]
+    ops = {name.removeprefix("op."): rule for name, rule in schema()["$defs"].items() if name.startswith("op.")}
     assert set(ops) == set(REGISTRY)
     for name, op in REGISTRY.items():
         assert [k for k in ops[name]["properties"] if k not in LAYER_KEYS] == [f.name for f in dataclasses.fields(op)]  # type: ignore[arg-type]
@@ -130,7 +130,7 @@ def test_what_is_written_satisfies_the_schema_of_its_op() -> None:
     found = schema()
     assert set(document) == set(found["properties"])
     for layer in document["layers"]:
-        rule = found["$defs"]["ops"][layer["op"]]
+        rule = found["$defs"][f"op.{layer['op']}"]
         assert set(rule["required"]) <= set(layer) <= set(rule["properties"])
 
 
