@@ -139,6 +139,9 @@ class Op:
         return ()
 
 
+dataclass(frozen=True)(Op)  # a dataclass without fields, which subclasses need not know
+
+
 def attributes(op: Op) -> dict[str, Any]:
     """Its attributes by name, shallow."""
     return {f.name: getattr(op, f.name) for f in dataclasses.fields(op)}  # type: ignore[arg-type]
@@ -152,7 +155,9 @@ def op(name: str, *, module: str | None = None) -> Callable[[OpClass], OpClass]:
     """Register a class as the op of that name and make it a frozen dataclass."""
 
     def register(cls: OpClass) -> OpClass:
-        made = cast(OpClass, dataclass(frozen=True)(cls))
+        # An op without attributes of its own is the dataclass that its base is: to make it one again would cost time
+        # in every start of the program.
+        made = cast(OpClass, dataclass(frozen=True)(cls)) if _adds_attributes(cls) else cls
         made.name = name
         if module is not None:
             made.module = module
@@ -163,3 +168,7 @@ def op(name: str, *, module: str | None = None) -> Callable[[OpClass], OpClass]:
         return made
 
     return register
+
+
+def _adds_attributes(cls: type[Op]) -> bool:
+    return not all(str(annotation).startswith("ClassVar") for annotation in cls.__annotations__.values())
