@@ -103,7 +103,8 @@ def how(tensor: TensorPlan) -> str:
 _FILLS = {
     "constant": "one number throughout",
     "dirac": "the identity",
-    "eye_pair": "the identity and its negative",
+    "split_pair": "the identity and its negative",
+    "join_pair": "the difference of a pair",
     "vector": "a number for each channel",
     "uniform": "random, uniform",
     "normal": "random, normal",
