@@ -44,7 +44,7 @@ def _driver() -> dict[str, Any]:
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return {"driver": None, "driver_cuda": None}
-    version, cuda = (re.search(rf"{name} Version:\s*([\d.]+)", text) for name in ("Driver", "CUDA"))
+    version, cuda = (re.search(rf"{name} Version:\s*([\d.]+)", text) for name in ("Driver", r"CUDA(?: UMD)?"))
     return {"driver": version[1] if version else None, "driver_cuda": cuda[1] if cuda else None}
 
 

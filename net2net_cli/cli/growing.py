@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from net2net_cli.cli.opening import open_model, stored_bytes
 from net2net_cli.cli.printing import Printer
 from net2net_cli.cli.torch_needed import need_torch
-from net2net_cli.errors import MachineError, UsageError
+from net2net_cli.errors import MachineError, OutputsDifferError, UsageError
 
 if TYPE_CHECKING:
     from net2net_cli.model import Net2Net
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 MOST_NOTES = 4
 WITHOUT = "`--no-verify` writes the student without comparing outputs"
+DIFFER = (
+    "nothing was written; to look into it, write the student with `--no-verify` and compare with `net2net verify`, "
+    "which takes `--dtype`, `--inputs` and `--tolerance`"
+)
 STAGES = {"write": "writing the student", "verify": "comparing outputs", "noise": "writing the student with noise"}
 
 
@@ -107,6 +111,9 @@ def _publish(asked: Growth, student: Net2Net, teacher: Net2Net, out: Path) -> Co
                 on_stage=stage,
                 on_bytes=progress.advance,
             )
+        except OutputsDifferError as differ:
+            differ.hint = DIFFER
+            raise
         except MachineError as failed:
             if begun[-1] == "verify":
                 failed.hint = f"{failed.hint}; {WITHOUT}" if failed.hint else WITHOUT

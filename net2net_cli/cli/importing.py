@@ -44,7 +44,9 @@ def run_import(asked: Import, printer: Printer) -> None:
     if asked.out is None:
         raise UsageError("no place for the checkpoint was given", "add `-o teacher.safetensors`")
     kwargs = dict(map(parse_kwarg, asked.kwargs))
-    Publication(asked.out, force=asked.force)  # refuses a place that cannot be, before the long work
+    Publication(
+        asked.out, force=asked.force, teacher=asked.weights
+    )  # refuses a place that cannot be, before the long work
     imported = _traced(asked, kwargs)
     if not asked.allow_nan:
         check_finite(imported.tensors, asked.weights)

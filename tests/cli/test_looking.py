@@ -229,6 +229,10 @@ def test_import_refuses_places_before_it_runs_the_users_code(module: str, tmp_pa
     done = run("import", module, "-o", tmp_path / "t.pt")
     assert done.code == 2
     assert "hello" not in done.err
+    weights = tmp_path / "w.safetensors"
+    weights.write_bytes(b"theirs")
+    done = run("import", module, "--weights", weights, "-o", weights, "--force")
+    failed(done, 2, "never overwritten", "another name")
     failed(run("import", module, "--kwarg", "7", "-o", "x.safetensors"), 2, "is not NAME=VALUE", "num_classes=10")
 
 
