@@ -67,13 +67,9 @@ def _object(properties: Schema, required: tuple[str, ...] | None = None) -> Sche
 
 
 def _shape() -> Schema:
-    size = {
-        "anyOf": [
-            {"type": "integer", "minimum": 1, "maximum": MAX_INTEGER},
-            {"type": "string", "pattern": "^([1-9][0-9]*)?n$"},
-        ]
-    }
-    return {"type": "array", "items": size, "maxItems": MAX_AXES}
+    plain = {"type": "integer", "minimum": 1, "maximum": MAX_INTEGER}
+    batch = {"type": "string", "pattern": "^([1-9][0-9]*)?n$"}
+    return {"type": "array", "items": {"anyOf": [plain, batch]}, "maxItems": MAX_AXES}
 
 
 def _structure() -> Schema:

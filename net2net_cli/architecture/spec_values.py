@@ -77,16 +77,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
 @cache
 def attribute_types(name: str) -> dict[str, Any]:
     """The declared type of each attribute of an op, in the order in which the spec writes them."""
-    op = REGISTRY[name]
+    op: Any = REGISTRY[name]
     hints = get_type_hints(op)
-    return {f.name: hints[f.name] for f in dataclasses.fields(op)}  # type: ignore[arg-type]
+    return {f.name: hints[f.name] for f in dataclasses.fields(op)}
 
 
 @cache
 def absent_values(name: str) -> dict[str, Any]:
     """Attributes of an op that may stand for nothing, null or an empty mapping, and then are not written."""
+    op: Any = REGISTRY[name]
     found: dict[str, Any] = {}
-    for field in dataclasses.fields(REGISTRY[name]):  # type: ignore[arg-type]
+    for field in dataclasses.fields(op):
         if field.default is None:
             found[field.name] = None
         elif field.default_factory is dict:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +14,6 @@ from torch import Tensor, nn
 
 from net2net_cli.architecture.graph import Graph, Layer, NetworkInput
 from net2net_cli.architecture.ops import REGISTRY, SizeOf
-from net2net_cli.architecture.python_layout import literal, quoted
-from net2net_cli.architecture.python_modules import MODULE_ATTRIBUTES, constructor, defaults
 from net2net_cli.architecture.python_source import class_name_for, python_source
 from net2net_cli.architecture.shapes import Batch, Shape, concrete
 from net2net_cli.errors import SpecError, UsageError
@@ -390,32 +387,6 @@ def test_a_name_that_no_class_can_have_is_refused(name: str) -> None:
 )
 def test_a_class_name_is_made_of_the_networks(name: str, expected: str) -> None:
     assert class_name_for(Graph(name, "s", (), (), {})) == expected
-
-
-def test_attributes_that_are_left_out_are_what_pytorch_assumes() -> None:
-    for name, op in REGISTRY.items():
-        if op.module is None or not op.module.startswith("torch.nn."):
-            continue
-        signature = inspect.signature(getattr(nn, name)).parameters
-        for key, value in defaults(op).items():
-            if key in op.__dataclass_fields__:  # type: ignore[attr-defined]
-                assert signature[key].default == value, (name, key)
-
-
-def test_names_that_modules_refuse_are_known() -> None:
-    public = {name for name in dir(nn.Module()) if not name.startswith("__")}
-    assert public <= MODULE_ATTRIBUTES
-
-
-def test_constructors_are_short() -> None:
-    assert constructor(conv(3, 4)).flat == "nn.Conv2d(3, 4, kernel_size=3, padding=1)"  # type: ignore[union-attr]
-    assert constructor(norm(4)).flat == "nn.BatchNorm2d(4)"  # type: ignore[union-attr]
-
-
-@pytest.mark.parametrize("value", ['a"b', "a\\", "\n", "\u2028", "\ud800", (1,), (1, "a"), [], 1e-5, -0.0, True, None])
-def test_literals_mean_what_they_were_made_of(value: Any) -> None:
-    assert repr(ast.literal_eval(literal(value))) == repr(value)
-    assert quoted("a") == '"a"'
 
 
 def test_exporting_needs_no_torch() -> None:
