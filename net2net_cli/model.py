@@ -13,9 +13,7 @@ import numpy as np
 from net2net_cli.architecture.graph import Graph
 from net2net_cli.checkpoint.publish import Publication
 from net2net_cli.growth.apply import Grown, Tensors
-from net2net_cli.growth.deepen import BatchNormStart, DeepenOptions, Moments, plan_deepen
 from net2net_cli.growth.plan import Plan, Split
-from net2net_cli.growth.random_pad import plan_random_pad
 from net2net_cli.growth.requests import requests_from
 from net2net_cli.growth.widen import WidenOptions, plan_like, plan_widen
 from net2net_cli.model_file import (
@@ -33,6 +31,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from net2net_cli.growth.deepen import BatchNormStart, Moments
     from net2net_cli.runtime.compare import Comparison
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -179,6 +178,8 @@ class Net2Net:
         where_possible: bool = False,
     ) -> Self:
         """The paper's baseline: the shapes that `widen` gives, all that is new drawn at random. Preserves nothing."""
+        from net2net_cli.growth.random_pad import plan_random_pad
+
         options = WidenOptions(seed=seed, round_to=round_to, where_possible=where_possible)
         return self._grown(plan_random_pad(self.graph, requests_from(layers), options, std=std))
 
@@ -206,6 +207,8 @@ class Net2Net:
             UsageError: no such layer or block, an even kernel.
             GrowthRefusedError: no exact insertion is known there; names the layer and the reason.
         """
+        from net2net_cli.growth.deepen import DeepenOptions, plan_deepen
+
         moments: Callable[[Sequence[str]], Mapping[str, Moments]] | None = None
         if inputs is not None:
             from net2net_cli.runtime.statistics import measured_moments

@@ -9,7 +9,7 @@ import numpy as np
 
 from net2net_cli.channels.labels import Freeze, Labels
 from net2net_cli.channels.positions import run_student
-from net2net_cli.channels.unions import Ints, components
+from net2net_cli.channels.unions import Ints, components, distinct
 from net2net_cli.errors import GrowthRefusedError
 
 ATTEMPTS = 8
@@ -69,7 +69,7 @@ class _Problem:
         self.rows, self.part = self._touched(every)
         self.where: dict[int, list[int]] = {}
         for number, row in enumerate(self.rows):
-            for member in np.unique(row.sections).tolist():
+            for member in distinct(row.sections).tolist():
                 self.where.setdefault(member, []).append(number)
 
     def _touched(self, every: list[_Row]) -> tuple[list[_Row], Ints]:
@@ -85,14 +85,14 @@ class _Problem:
         for root in {int(self.part[d.sections[0, 0]]) for d in self.demands}:
             rows = [r for r in self.rows if int(self.part[r.sections[0, 0]]) == root]
             free = [(~self.frozen[r.sections]).sum(axis=1) for r in rows]
-            if any(r.target is None and np.unique(n).size > 1 for r, n in zip(rows, free, strict=True)):
+            if any(r.target is None and distinct(n).size > 1 for r, n in zip(rows, free, strict=True)):
                 continue
             steps = [
                 int(r.deficits(counts)[0]) // int(n[0])
                 for r, n in zip(rows, free, strict=True)
                 if r.target is not None and n[0]
             ]
-            members = np.unique(np.concatenate([r.sections.ravel() for r in rows]))
+            members = distinct(np.concatenate([r.sections.ravel() for r in rows]))
             counts[members[~self.frozen[members]]] += min(steps, default=0)
 
     def repair(self, counts: Ints, rng: np.random.Generator) -> None:
@@ -144,7 +144,7 @@ class _Problem:
             return "its channels cannot have copies"
         if row.target is None:
             return f"needs {len(row.sections)} sections of equal size"
-        times = np.unique(np.unique(members[~self.frozen[members]], return_counts=True)[1])
+        times = distinct(np.unique(members[~self.frozen[members]], return_counts=True)[1])
         if times.min() > 1:
             return f"its channels only grow {times.min()} at a time"
         return "the equations of the layers that are coupled to it leave no such width"

@@ -19,7 +19,7 @@ import numpy as np
 from net2net_cli.architecture.flow import Axes, Axis, Channels, Flow
 from net2net_cli.architecture.graph import Graph, Layer
 from net2net_cli.channels.labels import Labels, Place, growing_factor
-from net2net_cli.channels.unions import Ints
+from net2net_cli.channels.unions import Ints, distinct
 from net2net_cli.errors import GrowthRefusedError
 
 
@@ -159,7 +159,7 @@ class PositionFlow(Flow):
         self._meet(place, channels, size)
         if channels is None or unchanged(channels, size):
             return
-        if np.unique(channels).size != size:
+        if distinct(channels).size != size:
             raise self.refuse("no longer receives every channel that it reads")
         self.equal_parts(channels, size=size, parts=parts)
         self.readings[place] = Reading(_sections(channels, size, parts if axis else 1), rows)
@@ -172,7 +172,7 @@ class PositionFlow(Flow):
             raise self.refuse(why)
 
     def uniform(self, channels: Axis, why: str) -> None:
-        if channels is not None and np.unique(np.bincount(channels)).size > 1:
+        if channels is not None and distinct(np.bincount(channels)).size > 1:
             raise self.refuse(f"{why}, and its channels would not have equally many copies")
 
     def equal_parts(self, channels: Axis, *, size: int, parts: int) -> None:

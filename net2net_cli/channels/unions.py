@@ -33,3 +33,11 @@ def components(count: int, pairs: list[tuple[Ints, Ints]], parent: Ints | None =
         np.minimum.at(root, high[apart], low[apart])
         while not np.array_equal(root, shorter := root[root]):
             root = shorter
+
+
+def distinct(values: Ints) -> Ints:
+    """The different values in order, flat; `np.unique` would import `numpy.ma`, and take its time."""
+    ordered = np.sort(values, axis=None)
+    first = np.ones(ordered.size, dtype=bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    return ordered[first]

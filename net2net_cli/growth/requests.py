@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ import numpy as np
 from net2net_cli.architecture.graph import Graph
 from net2net_cli.channels.counts import Demand, frozen_refusal
 from net2net_cli.channels.labels import Labels
+from net2net_cli.channels.unions import distinct
 from net2net_cli.errors import GrowthRefusedError, UsageError
 
 _WIDTH = re.compile(r"\+(?P<more>\d+)|(?P<factor>\d+(?:\.\d+)?)x|(?P<width>\d+)")
@@ -102,8 +102,10 @@ def glob_to_regex(pattern: str) -> re.Pattern[str]:
 
 def unknown_layer(graph: Graph, name: str) -> UsageError:
     """No such layer, with the nearest names."""
+    from difflib import get_close_matches  # imported when there is something to complain about
+
     known = list(graph.by_name)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or [k for k in known if name in k][:3]
+    near = get_close_matches(name, known, n=3, cutoff=0.5) or [k for k in known if name in k][:3]
     hint = f"did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else "`net2net inspect` lists the layers"
     return UsageError(f"`{name}` names no layer of this network", hint)
 
@@ -183,7 +185,7 @@ def follows(labels: Labels, layer: str) -> str:
     makers = [
         place[0]
         for place, made in labels.found.created.items()
-        if groups & {int(g) for g in np.unique(labels.group[made])}
+        if groups & {int(g) for g in distinct(labels.group[made])}
     ]
     named = ", ".join(f"`{m}`" for m in dict.fromkeys(makers[:3]))
     return f"it follows {named}" if named else "its channels are those of the network's input"
