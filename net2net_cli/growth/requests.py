@@ -129,10 +129,13 @@ def resolve(
             try:
                 demand = _demand(labels, layer, request, round_to)
             except (GrowthRefusedError, UsageError) as refused:
-                if where_possible and request.is_glob:
-                    notes.append(f"passed over: {refused.message}")
-                    continue
-                raise
+                if not request.is_glob:
+                    raise
+                if not where_possible:
+                    refused.hint = "`--where-possible` passes over layers of a pattern that cannot grow"
+                    raise
+                notes.append(f"passed over: {refused.message}")
+                continue
             _add(labels, demands, demand, request)
     found = [demand for demand, _ in demands.values()]
     if not found:
