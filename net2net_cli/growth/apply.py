@@ -12,7 +12,7 @@ import numpy.typing as npt
 from net2net_cli.channels.unions import Ints
 from net2net_cli.checkpoint.safetensors_header import TensorInfo
 from net2net_cli.growth.plan import AxisMap, Fill, Plan, TensorPlan
-from net2net_cli.growth.shares import copy_numbers, generator, share_rows
+from net2net_cli.growth.shares import Deal, copy_numbers, generator, share_rows
 
 Array = npt.NDArray[Any]
 
@@ -48,8 +48,8 @@ class Grown:
         tensor = self.plan.tensors[name]
         if tensor.source is not None and not tensor.axes and tensor.fill is None:
             return self.teacher.read(tensor.source)
-        pieces = list(self.blocks(name))
-        flat = pieces[0].ravel() if len(pieces) == 1 else np.concatenate([p.ravel() for p in pieces])
+        pieces = [piece.ravel() for piece in self.blocks(name)]
+        flat = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
         return flat.reshape(tensor.shape)
 
     def blocks(self, name: str) -> Iterator[Array]:
@@ -146,21 +146,28 @@ def fill_rows(fill: Fill, shape: tuple[int, ...], start: int, stop: int, rng: np
 def _gathered(tensor: TensorPlan, source: Array, seed: int) -> Iterator[Array]:
     """Rows are gathered along axis 0, then every other axis within the block, then factors are applied."""
     maps = {m.axis: m for m in tensor.axes}
-    rows = maps[0].position[0] if 0 in maps else np.arange(tensor.shape[0])
     sections = maps[1].position.shape[0] if 1 in maps else 1
     row_bytes = source.itemsize * int(np.prod(tensor.shape[1:]))
-    per_section = rows.size // sections
+    per_section = tensor.shape[0] // sections
     step = max(1, min(per_section, BLOCK_BYTES // max(1, row_bytes)))
     touch = _Touch(tensor, maps, source, seed, step)
     for section in range(sections):
         for start in range(section * per_section, (section + 1) * per_section, step):
             stop = min(start + step, (section + 1) * per_section)
-            block = source[rows[start:stop]]
+            block = _rows(source, maps[0].position[0, start:stop] if 0 in maps else slice(start, stop))
             for axis, axis_map in maps.items():
                 if axis:
                     place = axis_map.position[section if axis == 1 else 0]
                     block = np.take(block, place, axis=axis)
             yield np.ascontiguousarray(touch(block, section, start, stop))
+
+
+def _rows(source: Array, rows: Ints | slice) -> Array:
+    """Rows of a tensor; a view of it where they follow one another."""
+    if isinstance(rows, slice):
+        return source[rows]
+    # `take` is the faster one, but would make a copy of a whole unaligned tensor first.
+    return np.take(source, rows, axis=0) if source.flags.aligned else source[rows]
 
 
 class _Touch:
@@ -173,6 +180,7 @@ class _Touch:
         self.noise = generator(seed, tensor.name, "noise")
         self.reading = next((m for m in maps.values() if m.shares), None)
         self.iterator: Iterator[Array] = iter(())
+        self.deal: Deal | None = None
         self.section = -1
         self.scale = _rms(source) * tensor.noise if tensor.noise else 0.0
         if self.reading is not None and self.reading.axis == 0:
@@ -183,6 +191,21 @@ class _Touch:
         shares, rows = reading.shares, self.tensor.shape[1]
         assert shares is not None
         return np.concatenate(list(share_rows(shares.split, reading.position[0], rows, rows, self.rng))).T
+
+    def _shared(self, block: Array, reading: AxisMap, section: int, start: int, stop: int) -> Array:
+        """The block with shares on; where they are 0 and 1 on axis 1, its bits are cleared or kept in place."""
+        assert reading.shares is not None
+        if reading.axis == 0 or reading.shares.split != "ownership":
+            return _scaled(block, self._shares(reading, section, start, stop))
+        rows = self.tensor.shape[0] // reading.position.shape[0]
+        if self.deal is None or section != self.section:
+            self.section, self.deal = section, Deal(reading.position[section], rows, self.rng)
+        bits = block.view(_BITS[block.itemsize])
+        clear_or_keep = np.zeros((2, int(np.prod(block.shape[2:]))), dtype=bits.dtype)
+        clear_or_keep[1] = np.iinfo(bits.dtype).max
+        first = section * rows
+        bits &= self.deal.owned(start - first, stop - first, clear_or_keep).reshape(bits.shape)
+        return block
 
     def _shares(self, reading: AxisMap, section: int, start: int, stop: int) -> Array:
         if reading.axis == 0:
@@ -197,7 +220,7 @@ class _Touch:
 
     def __call__(self, block: Array, section: int, start: int, stop: int) -> Array:
         if self.reading is not None:
-            block = _scaled(block, self._shares(self.reading, section, start, stop))
+            block = self._shared(block, self.reading, section, start, stop)
         for axis, axis_map in self.maps.items():
             if axis_map.factor is not None:
                 shape = [1] * block.ndim

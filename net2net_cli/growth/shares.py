@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -61,39 +62,59 @@ def share_rows(split: Split, position: Ints, rows: int, step: int, rng: np.rando
     Yields:
         `(≤ step, width)`; of dtype bool for `ownership`, whose shares are 0 and 1.
     """
-    number, copies = copy_numbers(position)
-    deal = _Deal(position, number, copies, rows, rng) if split == "ownership" else None
+    _, copies = copy_numbers(position)
+    deal = Deal(position, rows, rng) if split == "ownership" else None
     for start in range(0, rows, step):
         block = range(start, min(rows, start + step))
         if deal is not None:
-            yield deal.owned(block)
+            yield deal.owned(block.start, block.stop, np.array([False, True]))
         elif split == "random":
             yield _random(position, len(block), rng)
         else:
             yield np.broadcast_to(1.0 / copies, (len(block), position.size))
 
 
-class _Deal:
-    """Which copy owns a position in a row."""
+class Deal:
+    """`ownership`: which copy of a position gets the whole of it, in each row; the others get nothing.
 
-    def __init__(self, position: Ints, number: Ints, copies: Ints, rows: int, rng: np.random.Generator) -> None:
-        self.number, self.copies = number, copies
-        self.contested = np.flatnonzero(copies > 1)
+    Row after row a position goes to its copies in turn. In which order the rows come is one of `ORDERS` random orders,
+    and which copy is the first is random too; so a column of shares is one of few, which are looked up.
+
+    Args:
+        position: `(width,)` teacher slice of each student slice.
+        rows: how many rows there are in all.
+        rng: the source of every draw.
+    """
+
+    def __init__(self, position: Ints, rows: int, rng: np.random.Generator) -> None:
+        number, copies = copy_numbers(position)
         self.orders = np.argsort(rng.random((ORDERS, rows)), axis=1).astype(np.int32)
         size = int(position.max(initial=-1)) + 1
-        which, start = rng.integers(ORDERS, size=size), rng.integers(1 << 30, size=size)
-        at = position[self.contested]
-        self.which, self.start = which[at].astype(np.intp), (start[at] % copies[self.contested]).astype(np.int32)
+        order, start = rng.integers(ORDERS, size=size), rng.integers(1 << 30, size=size)
+        turn = (number - start[position]) % copies
+        stride = int(copies.max(initial=1)) + 1
+        column = (copies * stride + turn) * ORDERS + order[position]
+        column[copies == 1] = -1
+        columns, self.column = np.unique(column, return_inverse=True)
+        self.contested = columns >= 0
+        contested = columns[self.contested]
+        self.order = contested % ORDERS
+        self.copies, self.turn = (a.astype(np.int32) for a in np.divmod(contested // ORDERS, stride))
 
-    def owned(self, block: range) -> npt.NDArray[np.bool_]:
-        """`(len(block), width)`: whether each slice owns its position in each row."""
-        mask = np.ones((len(block), self.number.size), dtype=bool)
-        if self.contested.size:
-            turns = self.orders[:, block.start : block.stop].T[:, self.which]
-            turns += self.start
-            turns %= self.copies[self.contested].astype(np.int32)
-            mask[:, self.contested] = turns == self.number[self.contested].astype(np.int32)
-        return mask
+    def owned(self, start: int, stop: int, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Whether each slice gets its position, in rows start … stop.
+
+        Args:
+            start: of the rows.
+            stop: of the rows.
+            values: `(2, …)` what stands for no, and for yes.
+
+        Returns:
+            `(stop - start, width, …)`
+        """
+        yes = np.ones((stop - start, self.contested.size), dtype=np.intp)
+        yes[:, self.contested] = self.orders[:, start:stop].T[:, self.order] % self.copies == self.turn
+        return np.take(values[yes], self.column, axis=1)
 
 
 def _random(position: Ints, rows: int, rng: np.random.Generator) -> Floats:
