@@ -431,3 +431,14 @@ def test_no_rule_depends_on_the_batch_size() -> None:
     labels = find_labels(graph)
     assert labels.graph.shapes["a"][0] == N
     assert labels.found.values["a"][0] is None
+
+
+def test_an_axis_that_is_squeezed_away_keeps_its_one_slice() -> None:
+    squeeze = make("rearrange", "n 1 h w -> n h w")
+    graph = chain((3, 4, 4), first=conv(3, 4), one=conv(4, 1), squeezed=squeeze, out=linear(4, 2))
+    labels = find_labels(graph)
+    axis = labels.output_axis("one")
+    assert axis is not None
+    freeze = labels.why_frozen(axis)
+    assert freeze is not None
+    assert (freeze.layer, freeze.why) == ("squeezed", "drops it as an axis of a single slice")

@@ -116,6 +116,8 @@ class Rearrange(Op):
         whole: dict[tuple[str, ...], Axis] = {}
         grown: dict[str, int] = {}
         for i, (names, axis) in enumerate(zip(self.parsed.left, x.axes, strict=True)):
+            if not names:
+                f.mix(axis, "drops it as an axis of a single slice")
             reordered = self._reordered(names)
             known = [plain[n] for n in names]
             if reordered is not None and None not in known:
