@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from net2net_cli.architecture.graph import Graph
+from net2net_cli.checking import Checking
 from net2net_cli.checkpoint.publish import Publication
+from net2net_cli.checkpoint.safetensors_header import TensorInfo
 from net2net_cli.growth.apply import Grown, Tensors
 from net2net_cli.growth.plan import Plan, Split
 from net2net_cli.growth.requests import requests_from
@@ -33,30 +34,6 @@ if TYPE_CHECKING:
 
     from net2net_cli.growth.deepen import BatchNormStart, Moments
     from net2net_cli.runtime.compare import Comparison
-
-Device = Literal["auto", "cpu", "cuda", "mps"]
-
-
-@dataclass(frozen=True, slots=True)
-class Checking:
-    """How a student is compared with its teacher.
-
-    Attributes:
-        device: where both run; `auto` takes CUDA if there is one.
-        dtype: the type both run in, `float64` or another of torch's names; None for float64 where the device has it.
-        batch: how many random inputs, where no `inputs` are given.
-        inputs: a `.safetensors` or `.npz` file, or a folder of images.
-        tolerance: the largest error that passes; None for the default of the type.
-        mode: `train` compares with batch statistics, and dropout and stochastic depth at 0.
-    """
-
-    device: str = "auto"
-    dtype: str | None = None
-    batch: int = 8
-    inputs: Path | None = None
-    tolerance: float | None = None
-    seed: int = 0
-    mode: Literal["eval", "train"] = "eval"
 
 
 class Net2Net:
@@ -214,7 +191,7 @@ class Net2Net:
             from net2net_cli.runtime.statistics import measured_moments
 
             def moments(values: Sequence[str]) -> Mapping[str, Moments]:
-                return measured_moments(self, values, inputs, device)
+                return measured_moments(self.graph, self.to_module(), values, inputs, device)
 
         options = DeepenOptions(kernel, count, batch_norm)
         return self._grown(plan_deepen(self.graph, layers, options, self._tensors, moments))
@@ -240,7 +217,7 @@ class Net2Net:
         """One of its tensors; not to be written to."""
         return self._tensors.read(self._origin.aliases.get(name, name))
 
-    def tensor_info(self, name: str) -> Any:
+    def tensor_info(self, name: str) -> TensorInfo:
         """Stored type and shape of a tensor."""
         return self._tensors.info(self._origin.aliases.get(name, name))
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from net2net_cli.model import Checking, Net2Net
+from net2net_cli.checking import Checking
+from net2net_cli.model import Net2Net
 
 if TYPE_CHECKING:
     from net2net_cli.runtime.compare import Comparison

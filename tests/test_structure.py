@@ -22,11 +22,15 @@ BELOW = {
     "growth": {"channels", "checkpoint", "architecture", "errors"},
     "model_file": {"growth", "checkpoint", "architecture", "errors", "version"},
     "networks": set(),
-    "runtime": {"model", "growth", "checkpoint", "architecture", "errors"},
+    "checking": set(),
+    "runtime": {"checking", "growth", "checkpoint", "architecture", "errors"},
 }
 """What each part may import at all; parts that are not listed may import everything."""
 
-WITHOUT_TORCH = ("architecture", "channels", "growth", "checkpoint", "cli", "model_file.py", "model.py", "publishing.py")
+WITHOUT_TORCH = (
+    *("architecture", "channels", "growth", "checkpoint", "cli"),
+    *("model_file.py", "model.py", "publishing.py", "checking.py"),
+)
 
 
 def files(part: str) -> list[Path]:

@@ -208,12 +208,16 @@ def refuse(labels: Labels, demand: Demand, failed: NoCountsError, others: Sequen
     freeze = labels.why_frozen(demand.labels)
     if freeze is not None and labels.is_frozen(demand.labels).all():
         return frozen_refusal(layer, freeze)
-    where = "" if failed.layer == layer else f"`{failed.layer}` "
+    where = "it " if failed.layer == layer else f"`{failed.layer}` "
     better = next_width(labels, demand, others)
     hint = (
         f"use `{layer}={better}`, or another width that fits" if better else "name the other layer of the pair as well"
     )
-    return GrowthRefusedError(f"`{layer}` cannot be widened to {width}: {where}{failed.why}", hint, layer=layer)
+    return GrowthRefusedError(
+        f"`{layer}` cannot be widened to {width}: {'' if failed.why.startswith(('its', 'the')) else where}{failed.why}",
+        hint,
+        layer=layer,
+    )
 
 
 def frozen_refusal(layer: str, freeze: Freeze) -> GrowthRefusedError:

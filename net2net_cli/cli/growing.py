@@ -87,8 +87,8 @@ def _check_place(asked: Growth, teacher: Net2Net, out: Path) -> None:
 
 
 def _publish(asked: Growth, student: Net2Net, teacher: Net2Net, out: Path) -> Comparison | None:
+    from net2net_cli.checking import Checking
     from net2net_cli.cli.progress import Progress
-    from net2net_cli.model import Checking
     from net2net_cli.publishing import publish
 
     checking = Checking(device=asked.device, seed=asked.seed) if asked.verify else None

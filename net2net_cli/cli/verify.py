@@ -39,12 +39,12 @@ def verify(
 
     Both run on the same inputs. Exit code 0: the outputs agree; 1: they differ.
     """
+    from net2net_cli.checking import Checking
     from net2net_cli.cli.comparison import comparison_payload, comparison_text
     from net2net_cli.cli.opening import open_model
     from net2net_cli.cli.printing import Printer
     from net2net_cli.cli.requests import finite
     from net2net_cli.cli.torch_needed import need_torch
-    from net2net_cli.model import Checking
 
     finite("--tolerance", tolerance)
     printer = Printer(quiet, verbose, json)

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from net2net_cli.architecture.graph import Graph
 from net2net_cli.growth.batch_norm import Moments
 from net2net_cli.runtime.build import values_of
 from net2net_cli.runtime.compare import converted
 from net2net_cli.runtime.inputs import load_inputs
 from net2net_cli.runtime.machine import explained, full_precision, pick_device
-
-if TYPE_CHECKING:
-    from net2net_cli.model import Net2Net
 
 BATCH = 32
 
@@ -45,11 +42,14 @@ class _Sums:
         return Moments(mean.numpy(), (self.second / self.count - mean.square()).clamp(min=0).numpy())
 
 
-def measured_moments(model: Net2Net, values: Sequence[str], inputs: Path, device_name: str) -> Mapping[str, Moments]:
+def measured_moments(
+    graph: Graph, module: nn.Module, values: Sequence[str], inputs: Path, device_name: str
+) -> Mapping[str, Moments]:
     """Mean and variance of each channel (axis 1) of some values, in eval mode.
 
     Args:
-        model: the network.
+        graph: the network.
+        module: the same, with its weights.
         values: names of layers.
         inputs: a file of samples, or a folder of images.
         device_name: where to run.
@@ -61,8 +61,8 @@ def measured_moments(model: Net2Net, values: Sequence[str], inputs: Path, device
     device = pick_device(device_name)
     sums = {name: _Sums() for name in values}
     with explained(device), full_precision(), torch.no_grad():
-        network = converted(model.to_module(), device, torch.float32).eval()
-        for batch in load_inputs(inputs, model.graph, batch=BATCH).batches:
+        network = converted(module, device, torch.float32).eval()
+        for batch in load_inputs(inputs, graph, batch=BATCH).batches:
             arguments = [x.to(device, torch.float32 if x.is_floating_point() else x.dtype) for x in batch]
             for name, value in values_of(network, *arguments):  # type: ignore[arg-type]
                 if name in sums:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
+from torch import nn
 
 from net2net_cli.architecture.graph import Graph
 from net2net_cli.architecture.shapes import show
+from net2net_cli.checking import Checking
+from net2net_cli.checkpoint.safetensors_header import TensorInfo
 from net2net_cli.errors import InputError, UsageError
 from net2net_cli.runtime.compare import Comparison, compare, default_tolerance
 from net2net_cli.runtime.inputs import load_inputs, random_inputs
 from net2net_cli.runtime.machine import default_dtype, pick_device
-
-if TYPE_CHECKING:
-    from net2net_cli.model import Checking, Net2Net
 
 DTYPES = {
     "float64": torch.float64,
@@ -25,7 +25,26 @@ DTYPES = {
 STORED = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
-def compare_models(teacher: Net2Net, student: Net2Net, checking: Checking) -> Comparison:
+class Model(Protocol):
+    """A network with its weights, as `Net2Net` is one."""
+
+    graph: Graph
+
+    @property
+    def rounds(self) -> bool:
+        """Whether growing it rounded stored values."""
+        ...
+
+    def tensor_info(self, name: str) -> TensorInfo:
+        """Stored type and shape of a tensor."""
+        ...
+
+    def to_module(self) -> nn.Module:
+        """The network, to be run."""
+        ...
+
+
+def compare_models(teacher: Model, student: Model, checking: Checking) -> Comparison:
     """Run both on the same inputs and compare what they return.
 
     Raises:
@@ -58,7 +77,7 @@ def _dtype(name: str | None) -> torch.dtype | None:
     return DTYPES[name]
 
 
-def stored_type(model: Net2Net) -> torch.dtype:
+def stored_type(model: Model) -> torch.dtype:
     """The coarsest floating type among the model's parameters."""
     found = {model.tensor_info(name).dtype for name, _, _, slot in model.graph.tensors() if not slot.integer}
     known = [STORED[name] for name in found if name in STORED]

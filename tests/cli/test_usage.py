@@ -85,11 +85,11 @@ def test_help_imports_neither_numpy_nor_rich() -> None:
 def test_choices_are_those_of_the_library() -> None:
     from typing import get_args
 
-    from net2net_cli import model
+    from net2net_cli import checking
     from net2net_cli.cli import options
     from net2net_cli.growth.batch_norm import BatchNormStart
     from net2net_cli.growth.plan import SPLITS
 
     assert get_args(options.SplitChoice) == SPLITS
     assert get_args(options.StartChoice) == get_args(BatchNormStart)
-    assert get_args(options.Device) == get_args(model.Device)
+    assert get_args(options.Device) == get_args(checking.Device)

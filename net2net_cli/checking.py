@@ -1,0 +1,31 @@
+"""How two networks are to be compared. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
+
+
+@dataclass(frozen=True, slots=True)
+class Checking:
+    """How a student is compared with its teacher.
+
+    Attributes:
+        device: where both run; `auto` takes CUDA if there is one.
+        dtype: the type both run in, `float64` or another of torch's names; None for float64 where the device has it.
+        batch: how many random inputs, where no `inputs` are given.
+        inputs: a `.safetensors` or `.npz` file, or a folder of images.
+        tolerance: the largest error that passes; None for the default of the type.
+        mode: `train` compares with batch statistics, and dropout and stochastic depth at 0.
+    """
+
+    device: str = "auto"
+    dtype: str | None = None
+    batch: int = 8
+    inputs: Path | None = None
+    tolerance: float | None = None
+    seed: int = 0
+    mode: Literal["eval", "train"] = "eval"
