@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from net2net_cli.architecture.graph import Graph
 from net2net_cli.architecture.spec_file import from_json_text, to_json_text
 from net2net_cli.architecture.spec_tensors import check_tensors
+from net2net_cli.checkpoint.background import Background
 from net2net_cli.checkpoint.lineage import (
     SPEC_KEY,
     UNKNOWN_SHA256,
@@ -187,10 +187,8 @@ def write_model(
     metadata = student_metadata(origin.metadata, text, origin.steps, aliases, teacher_aliases=origin.aliases)
     outgoing = [OutgoingTensor(name, tensors.info(name), _blocks(tensors, name)) for name in stored]
     unknown = any(step.teacher_sha256 == UNKNOWN_SHA256 for step in origin.steps)
-    with ThreadPoolExecutor(1) as pool:
-        digest = pool.submit(origin.sha256) if unknown else None
-        late = late_lineage(origin.steps, digest.result) if digest is not None else None
-        write_checkpoint(path, outgoing, metadata, late=late, on_bytes=on_bytes)
+    late = late_lineage(origin.steps, Background(origin.sha256).result) if unknown else None
+    write_checkpoint(path, outgoing, metadata, late=late, on_bytes=on_bytes)
     return text
 
 

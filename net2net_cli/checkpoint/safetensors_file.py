@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from net2net_cli.checkpoint.background import Background
 from net2net_cli.checkpoint.file_kinds import HEAD_BYTES, recognise
 from net2net_cli.checkpoint.os_errors import disk_full, explain_os_error, free_bytes
 from net2net_cli.checkpoint.safetensors_header import (
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["MappedCheckpoint", "OutgoingTensor", "TensorInfo", "open_checkpoint", "write_checkpoint"]
 
 _HASH_BLOCK = 4 << 20
+_LARGE = 1 << 20
+"""Bytes from which on a piece is worth a thread."""
 
 
 class MappedCheckpoint:
@@ -190,7 +193,7 @@ class OutgoingTensor:
         name: as in the state dict.
         info: type and shape.
         blocks: called when the tensor's turn comes; its C-contiguous arrays of the tensor's dtype (or raw `uint8`) are
-            together the tensor's bytes. A block may be reused once the next one is asked for.
+            together the tensor's bytes. A block must not change after it was handed over.
     """
 
     name: str
@@ -239,11 +242,15 @@ def write_checkpoint(
 
 
 class _Output:
-    """A file that is written with as few and as large system calls as possible; errors name `path`."""
+    """A file that is written with as few and as large system calls as possible; errors name `path`.
+
+    Large pieces are written in a thread, while the caller prepares the next one.
+    """
 
     def __init__(self, path: Path, needed: int) -> None:
         self._path = path
         self._needed = needed
+        self._writing: Background[None] | None = None
 
     def __enter__(self) -> Self:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
@@ -257,14 +264,39 @@ class _Output:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
+            self._finish(quiet=error is not None)
+        except BaseException as failed:
+            error = failed
+            raise
+        finally:
+            self._close(error)
+
+    def _close(self, error: BaseException | None) -> None:
+        try:
             os.close(self._descriptor)  # where network disks say that they are full
         except OSError as failed:
             if error is None:
                 raise explain_os_error(failed, self._path, "write", needed=self._needed) from failed
 
     def write(self, data: bytes | memoryview) -> None:
-        """Append all of `data`; the system may take it in parts."""
-        rest = memoryview(data)
+        """Append all of `data`, which must not change until the file is closed; errors may be raised a call later."""
+        self._finish()
+        if len(data) < _LARGE:
+            self._write(data)
+        else:
+            self._writing = Background(lambda: self._write(data))
+
+    def _finish(self, *, quiet: bool = False) -> None:
+        """Wait for what is being written."""
+        if self._writing is not None:
+            writing = self._writing
+            writing.wait()  # if this is interrupted, it is waited for again before the file is closed
+            self._writing = None
+            if not quiet:
+                writing.result()
+
+    def _write(self, data: bytes | memoryview) -> None:
+        rest = memoryview(data)  # the system may take it in parts
         try:
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
@@ -273,6 +305,7 @@ class _Output:
 
     def rewrite_start(self, data: bytes) -> None:
         """Overwrite the file's first bytes."""
+        self._finish()
         os.lseek(self._descriptor, 0, os.SEEK_SET)
         self.write(data)
 

@@ -1,0 +1,40 @@
+"""A call that runs beside the caller."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+Result = TypeVar("Result")
+
+
+class Background(Generic[Result]):
+    """A call in a thread of its own, which the process does not wait for at its end.
+
+    As `concurrent.futures` would do it, which takes its time to load.
+    """
+
+    def __init__(self, work: Callable[[], Result]) -> None:
+        self._work = work
+        self._results: list[Result] = []
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._results.append(self._work())
+        except BaseException as error:  # noqa: BLE001 # it is the caller's, who gets it from `result`
+            self._error = error
+
+    def wait(self) -> None:
+        """Until the call has ended, well or not."""
+        self._thread.join()
+
+    def result(self) -> Result:
+        """What the call returned, or raised, once it has ended."""
+        self.wait()
+        if self._error is not None:
+            raise self._error
+        return self._results[0]
