@@ -265,14 +265,18 @@ def _node(argument: Any) -> Node:
 
 
 def _hint(node: Node) -> str:
-    name = spoken(node, bare=True)
+    return hint_for(spoken(node, bare=True)) or "write it with operations that `net2net schema` lists"
+
+
+def hint_for(name: str) -> str | None:
+    """What to do instead of calling a function that a spec does not know."""
     if name in _HINTS:
         return _HINTS[name]
     if any(part in name for part in _RANDOM):
         return "for random numbers in training use `torch.nn.Dropout` or `torchvision.ops.StochasticDepth`"
     if name in _MADE:
         return 'for constant tensors use `self.register_buffer("name", tensor)` in `__init__`'
-    return "write it with operations that `net2net schema` lists"
+    return None
 
 
 def lower(model: nn.Module, tracer: Tracer, graph: fx.Graph, mode: str) -> Recorded:

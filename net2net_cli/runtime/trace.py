@@ -11,7 +11,7 @@ from net2net_cli.runtime import adapters
 from net2net_cli.runtime.assemble import assemble
 from net2net_cli.runtime.drafts import Recorded
 from net2net_cli.runtime.guards import check_module
-from net2net_cli.runtime.lower import lower
+from net2net_cli.runtime.lower import hint_for, lower
 from net2net_cli.runtime.modes import merge
 from net2net_cli.runtime.seen import MetaFailedError
 from net2net_cli.runtime.tracer import Tracer
@@ -89,7 +89,6 @@ def _explained(wrong: Exception, tracer: Tracer) -> TraceError:
     module, kind = tracer.failed_in or ("", type(tracer.runs.model).__name__)
     where = raised_at(wrong.__traceback__, module, kind, Tracer.record.__name__)
     first = str(wrong).splitlines()[0] if str(wrong) else ""
-    return where.error(
-        f"`forward` cannot be traced: {type(wrong).__name__}: {first}",
-        "if the line needs a tensor's values, or asks whether its argument is a `torch.Tensor`, write it without",
-    )
+    hint = "if the line needs a tensor's values, or asks whether its argument is a `torch.Tensor`, write it without"
+    called = first.partition("(")[0]
+    return where.error(f"`forward` cannot be traced: {type(wrong).__name__}: {first}", hint_for(called) or hint)

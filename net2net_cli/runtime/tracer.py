@@ -275,11 +275,11 @@ class Tracer(fx.Tracer):
                 del m.__dict__["forward"]
 
     def _is_leaf(self, m: nn.Module) -> bool:
-        if self.readings.op_of(m) is not None:
-            return True
         cls = type(m)
+        if cls in map(adapters.loaded, adapters.TRANSPARENT):
+            return False
         foreign = cls.__module__.startswith("torch.nn.") and cls.__module__ not in adapters.CONTAINERS
-        return foreign and cls not in map(adapters.loaded, adapters.TRANSPARENT)
+        return foreign or self.readings.op_of(m) is not None
 
     @contextmanager
     def _within(self, path: str, m: nn.Module, *, named: str | None) -> Iterator[None]:

@@ -120,7 +120,7 @@ def rearranged(site: Site, x: Draft, pattern: str, sizes: dict[str, Any], functi
         ValueError: the pattern does not fit.
 
     """
-    left, right = (_tokens(side, len(x.shape)) for side in pattern.split("->"))
+    left, right = _tokens(pattern, len(x.shape))
     known = _sizes(left, x.shape, sizes)
     if {n for axis in left for n in axis} != {n for axis in right for n in axis}:
         raise ValueError("its two sides name different axes")
@@ -135,12 +135,30 @@ def _arrangement(left: list[list[str]], right: list[list[str]], sizes: dict[str,
     return arrangement.numbered(sides[0], sides[1], [sizes[name] for name in names], spoken)
 
 
-def _tokens(side: str, rank: int) -> list[list[str]]:
-    """`"b ... (h p)"` -> `[["b"], ["_0"], ["_1"], ["h", "p"]]` for rank 4."""
-    words = side.replace("(", " ( ").replace(")", " ) ").replace("...", " ... ").split()
+def _tokens(pattern: str, rank: int) -> tuple[list[list[str]], list[list[str]]]:
+    """Both sides: `"b ... (h p) -> …"` gives `[["b"], ["_0"], ["_1"], ["h", "p"]]` on the left for rank 4.
+
+    Raises:
+        ValueError: the pattern is of a kind that is not supported.
+
+    """
+    if pattern.count("->") != 1:
+        raise ValueError("its pattern has no `->`, or several")
+    left, right = (_words(side) for side in pattern.split("->"))
+    dots = [[f"_{i}"] for i in range(rank - sum(axis != ["..."] for axis in left))]
+    opened = []
+    for side in (left, right):
+        axes = [a for axis in side for a in (dots if axis == ["..."] else [[name for name in axis if name != "1"]])]
+        if any("..." in axis or any(name.isdigit() for name in axis) for axis in axes):
+            raise ValueError("`(...)` and numbers other than 1 in a pattern are not supported")
+        opened.append(axes)
+    return opened[0], opened[1]
+
+
+def _words(side: str) -> list[list[str]]:
     axes: list[list[str]] = []
     inside = False
-    for word in words:
+    for word in side.replace("(", " ( ").replace(")", " ) ").replace("...", " ... ").split():
         if word in "()":
             inside = word == "("
             axes += [[]] if inside else []
@@ -148,14 +166,7 @@ def _tokens(side: str, rank: int) -> list[list[str]]:
             axes[-1].append(word)
         else:
             axes.append([word])
-    plain = sum(axis != ["..."] for axis in axes)
-    dots = [f"_{i}" for i in range(rank - plain)]
-    opened: list[list[str]] = []
-    for axis in axes:
-        opened += [[d] for d in dots] if axis == ["..."] else [[n for n in axis if n != "1"]]
-    if any("..." in axis or any(n.isdigit() for n in axis) for axis in opened):
-        raise ValueError("`(...)` and numbers other than 1 in a pattern are not supported")
-    return opened
+    return axes
 
 
 def _sizes(left: list[list[str]], shape: Shape, given: dict[str, Any]) -> dict[str, Dim]:
@@ -183,10 +194,7 @@ def einops(site: Site) -> Draft:
 
 def _reduced(site: Site, x: Draft, pattern: str, given: dict[str, Any], op: type[Reduction]) -> Draft:
     """Axes split into factors, some of them reduced, the others arranged."""
-    before, after = pattern.split("->")
-    left = _tokens(before, len(x.shape))
-    dots = sum(name.startswith("_") for axis in left for name in axis)
-    right = _tokens(after, dots + len(_tokens(after, 0)) - ("..." in after))
+    left, right = _tokens(pattern, len(x.shape))
     sizes = _sizes(left, x.shape, given)
     names = [name for axis in left for name in axis]
     kept = {name for axis in right for name in axis}

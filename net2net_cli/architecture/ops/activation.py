@@ -302,8 +302,8 @@ class Unary(Elementwise):
         return Call(f"torch.{self.name}", (Input(0),))
 
 
-def _unary(name: str, formula: str, *, idempotent: bool = False) -> None:
-    methods = {f"torch.{name}": "input", f"Tensor.{name}": "input", f"Tensor.{name}_": "input"}
+def _unary(name: str, formula: str, *more: str, idempotent: bool = False) -> None:
+    methods = dict.fromkeys((f"torch.{name}", f"Tensor.{name}", f"Tensor.{name}_", *more), "input")
     body = {"__doc__": formula, "__module__": __name__, "functions": methods, "idempotent": idempotent}
     op(name)(type(name, (Unary,), body))
 
@@ -312,8 +312,8 @@ _unary("exp", "eˣ.")
 _unary("log", "Natural logarithm.")
 _unary("sqrt", "√x.")
 _unary("rsqrt", "1/√x.")
-_unary("abs", "|x|.", idempotent=True)
-_unary("neg", "−x.")
+_unary("abs", "|x|.", "operator.abs", idempotent=True)
+_unary("neg", "−x.", "operator.neg")
 _unary("square", "x².")
 _unary("reciprocal", "1/x.")
 _unary("sin", "Sine.")

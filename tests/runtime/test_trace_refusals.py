@@ -1,0 +1,208 @@
+"""What cannot be traced is refused, with the user's line, the module, and what to do."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - what everyone calls it
+from torch.nn.utils import parametrizations
+
+from net2net_cli.errors import ExitCode, TraceError
+from runtime.tracing import Calls, graph_of
+
+X = (2, 4, 6)
+
+
+def refusal(model: nn.Module, *inputs: Tensor) -> TraceError:
+    with pytest.raises(TraceError) as caught:
+        graph_of(model, *(inputs or (torch.randn(X),)))
+    assert caught.value.exit_code is ExitCode.INPUT
+    return caught.value
+
+
+def by_data(x: Tensor) -> Tensor:
+    if x.sum() > 0:
+        return x
+    return -x
+
+
+def by_batch(x: Tensor) -> Tensor:
+    return x * 2 if x.shape[0] > 1 else x
+
+
+def looped(x: Tensor) -> Tensor:
+    return torch.stack([row * 2 for row in x])
+
+
+def assigned(x: Tensor) -> Tensor:
+    x[:, 0] = 0
+    return x
+
+
+def gradient_stopped(x: Tensor) -> Tensor:
+    with torch.no_grad():
+        x = x * 2
+    return x + 1
+
+
+@pytest.mark.parametrize(
+    ("function", "message", "hint"),
+    [
+        (by_data, "a tensor is used as a condition", "one fixed computation"),
+        (by_batch, "a branch depends on the batch size", "how many samples"),
+        (looped, "the batch axis is looped over", "one tensor operation"),
+        (assigned, "a part of a tensor is assigned to", "out of place"),
+        (gradient_stopped, "under `torch.no_grad()`", "stop of gradients"),
+        (lambda x: torch.fft.fft2(x).real, "`torch.fft.fft2` is no operation", "net2net schema"),
+        (lambda x: x * x.max().item(), "`item()` reads the values", "one fixed computation"),
+        (lambda x: x * float(x.sum()), "a tensor is turned into a number", "one fixed computation"),
+        (lambda x: x.detach() * 2, "`Tensor.detach` is no operation", "stop of gradients"),
+        (lambda x: x.double() * 2, "converted from torch.float32 to torch.float64", "precision"),
+        (lambda x: x.max(1)[1], "the places of the largest or smallest", "values alone"),
+        (lambda x: x * torch.arange(6), "neither parameter nor buffer", "register_buffer"),
+        (lambda x: x + torch.zeros(x.shape[0], 4, 6), "TypeError: zeros() takes", "register_buffer"),
+        (lambda x: x * torch.rand_like(x), "`torch.rand_like` is no operation", "StochasticDepth"),
+        (lambda x: F.dropout(x, 0.5), "active in evaluation too", "training=self.training"),
+        (lambda x: x / x.shape[0], "the batch size takes part", None),
+        (lambda x: x[:1] * 2, "it takes a part of the batch", None),
+        (lambda x: x[:, x[0, :, 0] > 0], "an index is a tensor", None),
+        (lambda x: x.sum(), "it reduces the batch axis too", None),
+        (lambda x: x.view(7, -1) * 2, "`Tensor.view` fails", "batch sizes"),
+        (lambda x: x.view(2, -1) * 2, "has no pattern", "x.shape[0]"),
+        (lambda x: x.reshape(-1, 3, 8) * 2, "has no pattern", None),
+        (lambda x: x.t() * 2, "`Tensor.t` fails", None),
+        (lambda x: (x, 3), "the network returns a `int`", "return tensors"),
+        (lambda x: x.shape, "the network returns a number or size", "tensors only"),
+        (lambda x: None, "the network returns no tensor", None),
+        (lambda x: isinstance(x, Tensor) or 1 / 0, "ZeroDivisionError", "torch.Tensor"),
+        (lambda x: x + torch.rand(1).item(), "draws random numbers", "Dropout"),
+        (lambda x: x * random.random(), "draws random numbers", "Dropout"),
+        (lambda x: torch.add(x, x, alpha=2), "`alpha` are not supported", None),
+        (lambda x: nn.ReLU()(x), "no submodule of the network", "nn.ModuleList"),
+        (lambda x: F.conv1d(x, x[:, :, :3]), "has a weight that is no parameter", "torch.nn"),
+    ],
+)
+def test_refusals_name_the_line_and_the_next_step(
+    function: Callable[[Tensor], Any], message: str, hint: str | None
+) -> None:
+    error = refusal(Calls(function))
+    assert message in error.message, error.message
+    assert hint is None or (error.hint is not None and hint in error.hint), error.hint
+    if "returns" not in message and "draws" not in message:
+        assert __file__ in error.message
+        assert "`Calls`" in error.message
+
+
+class Block(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cumsum(x, 1)
+
+
+def test_the_module_and_the_code_are_in_the_message() -> None:
+    error = refusal(nn.Sequential(nn.ReLU(), nn.Sequential(Block())))
+    line = Block.forward.__code__.co_firstlineno + 1
+    assert f"at {__file__}:{line}, in module `1.0` of class `Block`: `return torch.cumsum(x, 1)`" in error.message
+
+
+@pytest.mark.parametrize(
+    ("make", "message", "hint"),
+    [
+        (
+            lambda: nn.Sequential(parametrizations.weight_norm(nn.Linear(6, 6))),
+            "module `0` computes its `weight` from other tensors",
+            'remove_parametrizations(model.get_submodule("0"), "weight")',
+        ),
+        (
+            lambda: nn.Sequential(nn.utils.spectral_norm(nn.Linear(6, 6))),
+            "module `0` computes its weight from other tensors (`SpectralNorm`)",
+            'remove_spectral_norm(model.get_submodule("0"))',
+        ),
+        (lambda: nn.Sequential(nn.LazyLinear(6)), "lazy", "one batch"),
+        (lambda: nn.DataParallel(nn.Linear(6, 6)), "`DataParallel`", "model.module"),
+        (lambda: torch.jit.trace(nn.Linear(6, 6), torch.randn(X)), "TorchScript", "Python class"),  # type: ignore[no-untyped-call]
+        (lambda: nn.Sequential(nn.LSTM(6, 6)), "module `0` is a `torch.nn.modules.rnn.LSTM`", "schema"),
+        (lambda: nn.Sequential(nn.Softmax()), "module `0` of class `torch.nn.modules.activation.Softmax`", None),
+        (lambda: nn.Linear(6, 6), "no parameter `weight` of a submodule", "torch.nn"),
+    ],
+)
+def test_modules_that_are_refused(make: Callable[[], nn.Module], message: str, hint: str | None) -> None:
+    error = refusal(make())
+    assert message in error.message, error.message
+    assert hint is None or hint in str(error.hint), error.hint
+
+
+class Standardised(nn.Conv1d):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv1d(x, self.weight - self.weight.mean(dim=(1, 2), keepdim=True), self.bias)
+
+
+def test_a_weight_that_is_computed_is_refused() -> None:
+    error = refusal(nn.Sequential(Standardised(4, 4, 1)))
+    assert "`torch.nn.functional.conv1d` has a weight that is no parameter `weight`" in error.message
+    assert "in module `0` of class `Standardised`" in error.message
+
+
+def test_tensors_that_are_shared_in_part_are_refused() -> None:
+    model = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6))
+    model[1].weight = model[0].weight
+    assert "`0` and `1` share `weight`, but not all" in refusal(model).message
+
+
+def test_buffers_outside_of_the_state_dict_are_refused() -> None:
+    class Hidden(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mean: Tensor
+            self.register_buffer("mean", torch.zeros(6), persistent=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x - self.mean
+
+    error = refusal(Hidden())
+    assert "the buffer `mean` is not kept" in error.message
+    assert "persistent=True" in str(error.hint)
+
+
+def test_a_batch_norm_that_never_trains_is_refused() -> None:
+    class Frozen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bn = nn.BatchNorm1d(4)
+
+        def train(self, mode: bool = True) -> Frozen:
+            super().train(mode)
+            self.bn.eval()
+            return self
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.bn(x)
+            return out
+
+    error = refusal(Frozen())
+    assert "module `bn` stays in evaluation mode when `train()` is called" in error.message
+    assert "FrozenBatchNorm2d" in str(error.hint)
+
+
+def test_evaluation_that_training_does_not_contain_is_refused() -> None:
+    class Softens(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            x = x * 2
+            return x if self.training else x.softmax(1)
+
+    assert "`softmax` (Softmax) is computed in evaluation, but not in training" in refusal(Softens()).message
+
+
+def test_an_error_that_the_users_code_catches_is_still_told() -> None:
+    class Hides(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            try:
+                return x * int(x.sum())
+            except TraceError:
+                return x * 2
+
+    assert "turned into a number" in refusal(Hides()).message
