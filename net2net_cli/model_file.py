@@ -112,7 +112,7 @@ def open_model(path: Path, spec: Path | None = None) -> ModelFile:
         graph, used = read_spec(spec), spec
     elif embedded is not None:
         graph, used = from_json_text(embedded, where=f"the spec in `{path}`"), None
-        warnings += _sidecar_warning(path, sidecar, graph)
+        warnings += _sidecar_warning(path, sidecar, embedded, graph)
     elif sidecar.is_file():
         graph, used = read_spec(sidecar), sidecar
     else:
@@ -124,12 +124,12 @@ def open_model(path: Path, spec: Path | None = None) -> ModelFile:
     return ModelFile(path, checkpoint, graph, used, tuple(warnings))
 
 
-def _sidecar_warning(path: Path, sidecar: Path, graph: Graph) -> list[str]:
+def _sidecar_warning(path: Path, sidecar: Path, embedded: str, graph: Graph) -> list[str]:
     if not sidecar.is_file():
         return []
     try:
-        same = read_spec(sidecar) == graph
-    except (SpecError, UsageError):
+        same = sidecar.read_bytes() == embedded.encode() or read_spec(sidecar) == graph
+    except (SpecError, UsageError, OSError):
         return [f"`{sidecar}` is no spec; the one inside `{path}` is used"]
     return [] if same else [f"`{sidecar}` differs from the spec inside `{path}`, which is used"]
 

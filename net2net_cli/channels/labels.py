@@ -16,7 +16,7 @@ import numpy as np
 
 from net2net_cli.architecture.flow import Axes, Axis, Channels, Flow
 from net2net_cli.architecture.graph import Graph, Layer
-from net2net_cli.channels.unions import Ints, components
+from net2net_cli.channels.unions import Ints, components, distinct
 
 Place: TypeAlias = tuple[str, str, int]
 """An axis of a tensor: owning layer, the op's name for the tensor, axis."""
@@ -354,7 +354,7 @@ def _resolve(graph: Graph, found: Collected, choices: Choices) -> Labels:
     block = _blocks(found, tied)
     frozen: dict[int, Freeze] = {}
     for freeze in found.frozen:
-        for number in np.unique(group[freeze.labels]).tolist():
+        for number in distinct(group[freeze.labels]).tolist():
             frozen.setdefault(number, freeze)
     group = group.astype(np.int64)
     return Labels(graph, found, dict(choices), group, block, _block_lengths(found, block), frozen)
