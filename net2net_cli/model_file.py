@@ -25,7 +25,7 @@ from net2net_cli.checkpoint.os_errors import explain_os_error
 from net2net_cli.checkpoint.safetensors_file import MappedCheckpoint, OutgoingTensor, open_checkpoint, write_checkpoint
 from net2net_cli.checkpoint.safetensors_header import TensorInfo
 from net2net_cli.errors import CheckpointError, SpecError, UsageError
-from net2net_cli.growth.apply import Grown, Tensors
+from net2net_cli.growth.apply import Grown, Memory, ReusedMemory, Tensors
 from net2net_cli.growth.plan import Operation
 from net2net_cli.version import __version__
 
@@ -185,16 +185,17 @@ def write_model(
     aliases = {gone: kept for gone, kept in origin.aliases.items() if kept in names and gone not in names}
     stored = [name for name in names if name not in origin.aliases]
     metadata = student_metadata(origin.metadata, text, origin.steps, aliases, teacher_aliases=origin.aliases)
-    outgoing = [OutgoingTensor(name, tensors.info(name), _blocks(tensors, name)) for name in stored]
+    memory = ReusedMemory()
+    outgoing = [OutgoingTensor(name, tensors.info(name), _blocks(tensors, name, memory)) for name in stored]
     unknown = any(step.teacher_sha256 == UNKNOWN_SHA256 for step in origin.steps)
     late = late_lineage(origin.steps, Background(origin.sha256).result) if unknown else None
     write_checkpoint(path, outgoing, metadata, late=late, on_bytes=on_bytes)
     return text
 
 
-def _blocks(tensors: Tensors, name: str) -> Callable[[], Any]:
+def _blocks(tensors: Tensors, name: str, memory: Memory) -> Callable[[], Any]:
     if isinstance(tensors, Grown):
-        return lambda: tensors.blocks(name)
+        return lambda: tensors.blocks(name, memory)
     return lambda: iter([np.ascontiguousarray(tensors.read(name))])
 
 

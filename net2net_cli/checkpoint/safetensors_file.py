@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MappedCheckpoint", "OutgoingTensor", "TensorInfo", "open_checkpoint", "write_checkpoint"]
 
-_HASH_BLOCK = 4 << 20
+_HASH_BLOCK = 1 << 20
 _LARGE = 1 << 20
 """Bytes from which on a piece is worth a thread."""
 
@@ -193,7 +193,7 @@ class OutgoingTensor:
         name: as in the state dict.
         info: type and shape.
         blocks: called when the tensor's turn comes; its C-contiguous arrays of the tensor's dtype (or raw `uint8`) are
-            together the tensor's bytes. A block must not change after it was handed over.
+            together the tensor's bytes. A block may change once the next but one is asked for.
     """
 
     name: str
@@ -279,7 +279,7 @@ class _Output:
                 raise explain_os_error(failed, self._path, "write", needed=self._needed) from failed
 
     def write(self, data: bytes | memoryview) -> None:
-        """Append all of `data`, which must not change until the file is closed; errors may be raised a call later."""
+        """Append all of `data`, which must not change until the next call returns; errors may be raised by that."""
         self._finish()
         if len(data) < _LARGE:
             self._write(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import prod
 from typing import Any, Protocol
 
 import ml_dtypes
@@ -18,6 +19,40 @@ Array = npt.NDArray[Any]
 
 BLOCK_BYTES = 8 << 20
 """About how much of a tensor is in memory at a time."""
+
+
+class Memory:
+    """Where blocks are put: into new memory each."""
+
+    def array(self, use: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+        """An array that is not needed any more when the next one is asked for, for the same use."""
+        return np.empty(shape, dtype)
+
+    def block(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+        """An array to be handed out."""
+        return np.empty(shape, dtype)
+
+
+class ReusedMemory(Memory):
+    """The same memory again and again, since fresh pages cost more than what is put there.
+
+    A block stays as it is until the next but one is asked for: one can be written while another is gathered.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[str, Array] = {}
+        self._turn = 0
+
+    def array(self, use: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+        size = prod(shape) * np.dtype(dtype).itemsize
+        held = self._held.get(use)
+        if held is None or held.size < size:
+            held = self._held[use] = np.empty(size, np.uint8)
+        return held[:size].view(dtype).reshape(shape)
+
+    def block(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+        self._turn ^= 1
+        return self.array(f"block {self._turn}", shape, dtype)
 
 
 class Tensors(Protocol):
@@ -52,10 +87,10 @@ class Grown:
         flat = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
         return flat.reshape(tensor.shape)
 
-    def blocks(self, name: str) -> Iterator[Array]:
-        """The tensor in order, a block of rows at a time."""
+    def blocks(self, name: str, memory: Memory | None = None) -> Iterator[Array]:
+        """The tensor in order, a block of rows at a time; how long each stays as it is, `memory` says."""
         seed = self.plan.operation.seed or 0
-        return tensor_blocks(self.plan.tensors[name], self.teacher, self.info(name), seed)
+        return tensor_blocks(self.plan.tensors[name], self.teacher, self.info(name), seed, memory or Memory())
 
 
 def student_info(tensor: TensorPlan, teacher: Tensors, plan: Plan) -> TensorInfo:
@@ -77,7 +112,7 @@ def stored_dtype(plan: Plan, teacher: Tensors) -> str:
     return max(sizes, key=lambda dtype: sizes[dtype], default="F32")
 
 
-def tensor_blocks(tensor: TensorPlan, teacher: Tensors, info: TensorInfo, seed: int) -> Iterator[Array]:
+def tensor_blocks(tensor: TensorPlan, teacher: Tensors, info: TensorInfo, seed: int, memory: Memory) -> Iterator[Array]:
     """A student tensor in C order, some rows at a time.
 
     Args:
@@ -85,6 +120,7 @@ def tensor_blocks(tensor: TensorPlan, teacher: Tensors, info: TensorInfo, seed: 
         teacher: where its source is read.
         info: stored type and shape of the result.
         seed: of the draws.
+        memory: for blocks.
 
     Yields:
         C-contiguous arrays whose bytes, one after the other, are the tensor's.
@@ -95,7 +131,7 @@ def tensor_blocks(tensor: TensorPlan, teacher: Tensors, info: TensorInfo, seed: 
     elif not tensor.axes and tensor.fill is None:
         yield from _copied(teacher.read(tensor.source))
     else:
-        yield from _gathered(tensor, teacher.read(tensor.source), seed)
+        yield from _gathered(tensor, teacher.read(tensor.source), seed, memory)
 
 
 def _copied(source: Array) -> Iterator[Array]:
@@ -143,38 +179,46 @@ def fill_rows(fill: Fill, shape: tuple[int, ...], start: int, stop: int, rng: np
     return values
 
 
-def _gathered(tensor: TensorPlan, source: Array, seed: int) -> Iterator[Array]:
+def _gathered(tensor: TensorPlan, source: Array, seed: int, memory: Memory) -> Iterator[Array]:
     """Rows are gathered along axis 0, then every other axis within the block, then factors are applied."""
     maps = {m.axis: m for m in tensor.axes}
     sections = maps[1].position.shape[0] if 1 in maps else 1
     row_bytes = source.itemsize * int(np.prod(tensor.shape[1:]))
     per_section = tensor.shape[0] // sections
     step = max(1, min(per_section, BLOCK_BYTES // max(1, row_bytes)))
-    touch = _Touch(tensor, maps, source, seed, step)
+    touch = _Touch(tensor, maps, source, seed, step, memory)
     for section in range(sections):
+        places = {m.axis: m.position[section if m.axis == 1 else 0] for m in tensor.axes}
         for start in range(section * per_section, (section + 1) * per_section, step):
             stop = min(start + step, (section + 1) * per_section)
-            block = _rows(source, maps[0].position[0, start:stop] if 0 in maps else slice(start, stop))
-            for axis, axis_map in maps.items():
-                if axis:
-                    place = axis_map.position[section if axis == 1 else 0]
-                    block = np.take(block, place, axis=axis)
+            block = _gather(source, start, stop, places, memory)
             yield np.ascontiguousarray(touch(block, section, start, stop))
 
 
-def _rows(source: Array, rows: Ints | slice) -> Array:
-    """Rows of a tensor; a view of it where they follow one another."""
-    if isinstance(rows, slice):
-        return source[rows]
-    # `take` is the faster one, but would make a copy of a whole unaligned tensor first.
-    return np.take(source, rows, axis=0) if source.flags.aligned else source[rows]
+def _gather(source: Array, start: int, stop: int, places: Mapping[int, Ints], memory: Memory) -> Array:
+    """Rows start … stop of the student, gathered along each axis; a view of the source where no axis changes."""
+    low, high = start, stop
+    if 0 in places:
+        places = {**places, 0: places[0][start:stop]}
+        low, high = int(places[0].min()), int(places[0].max()) + 1
+        places[0] = places[0] - low
+    bits = source[low:high].view(_BITS[source.itemsize])  # which numpy moves faster than bfloat16 and its like
+    for number, axis in enumerate(sorted(places), start=1):
+        shape = (*bits.shape[:axis], places[axis].size, *bits.shape[axis + 1 :])
+        last = number == len(places)
+        out = memory.block(shape, bits.dtype) if last else memory.array(f"axis {axis}", shape, bits.dtype)
+        # Positions are in range, as the proof has found; with another mode, numpy would gather into memory of its own.
+        bits = np.take(bits, places[axis], axis=axis, out=out, mode="clip")
+    return bits.view(source.dtype)
 
 
 class _Touch:
     """Shares, factors, redraws and noise on gathered blocks; blocks come in order."""
 
-    def __init__(self, tensor: TensorPlan, maps: Mapping[int, AxisMap], source: Array, seed: int, step: int) -> None:
-        self.tensor, self.maps, self.step = tensor, maps, step
+    def __init__(
+        self, tensor: TensorPlan, maps: Mapping[int, AxisMap], source: Array, seed: int, step: int, memory: Memory
+    ) -> None:
+        self.tensor, self.maps, self.step, self.memory = tensor, maps, step, memory
         self.rng = generator(seed, tensor.name, "shares")
         self.redraw = generator(seed, tensor.name, "fill")
         self.noise = generator(seed, tensor.name, "noise")
@@ -201,10 +245,11 @@ class _Touch:
         if self.deal is None or section != self.section:
             self.section, self.deal = section, Deal(reading.position[section], rows, self.rng)
         bits = block.view(_BITS[block.itemsize])
-        clear_or_keep = np.zeros((2, int(np.prod(block.shape[2:]))), dtype=bits.dtype)
+        clear_or_keep = np.zeros((2, prod(block.shape[2:])), dtype=bits.dtype)
         clear_or_keep[1] = np.iinfo(bits.dtype).max
+        mask = self.memory.array("shares", (*block.shape[:2], clear_or_keep.shape[1]), bits.dtype)
         first = section * rows
-        bits &= self.deal.owned(start - first, stop - first, clear_or_keep).reshape(bits.shape)
+        bits &= self.deal.owned(start - first, stop - first, clear_or_keep, out=mask).reshape(bits.shape)
         return block
 
     def _shares(self, reading: AxisMap, section: int, start: int, stop: int) -> Array:

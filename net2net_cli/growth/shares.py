@@ -101,20 +101,23 @@ class Deal:
         self.order = contested % ORDERS
         self.copies, self.turn = (a.astype(np.int32) for a in np.divmod(contested // ORDERS, stride))
 
-    def owned(self, start: int, stop: int, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def owned(
+        self, start: int, stop: int, values: npt.NDArray[Any], out: npt.NDArray[Any] | None = None
+    ) -> npt.NDArray[Any]:
         """Whether each slice gets its position, in rows start … stop.
 
         Args:
             start: of the rows.
             stop: of the rows.
             values: `(2, …)` what stands for no, and for yes.
+            out: where the result is put, if given.
 
         Returns:
             `(stop - start, width, …)`
         """
         yes = np.ones((stop - start, self.contested.size), dtype=np.intp)
         yes[:, self.contested] = self.orders[:, start:stop].T[:, self.order] % self.copies == self.turn
-        return np.take(values[yes], self.column, axis=1)
+        return np.take(values[yes], self.column, axis=1, out=out, mode="clip")
 
 
 def _random(position: Ints, rows: int, rng: np.random.Generator) -> Floats:
