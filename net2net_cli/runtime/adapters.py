@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.fx.proxy import Attribute, Proxy
@@ -55,8 +56,8 @@ TRANSPARENT = (
 CONTAINERS = ("torch.nn.modules.container",)
 """Modules of torch without a computation of their own are defined here."""
 
-SLOW_ON_META = (torch.nn.modules.batchnorm._BatchNorm,)
-"""Module classes that give a new tensor like their input, and need milliseconds for it on the meta device."""
+BATCH_NORMS = (torch.nn.modules.batchnorm._BatchNorm,)
+"""They give a new tensor like their input, and need milliseconds for it on the meta device."""
 
 LEAF_FUNCTIONS = {
     "einops.einops.reduce": ("einops.einops", "einops"),
@@ -127,12 +128,13 @@ def preserved(model: nn.Module) -> Iterator[None]:
     """Attributes, training flags and buffers of every submodule, and random states, are afterwards what they were."""
     kept = [(m, _attributes(m)) for m in model.modules()]
     buffers = [(b, b.clone()) for b in model.buffers()]
-    python = random.getstate()
+    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 - a user's forward may draw from it
     with torch.random.fork_rng(devices=_devices(model)):
         try:
             yield
         finally:
             random.setstate(python)
+            np.random.set_state(legacy)  # noqa: NPY002 - as above
             for module, (attributes, held) in kept:
                 module.__dict__.clear()
                 module.__dict__.update(attributes)
@@ -153,9 +155,10 @@ def _devices(model: nn.Module) -> list[torch.device]:
     return list({p.device for p in model.parameters() if p.device.type == "cuda"})
 
 
-def random_states() -> tuple[Any, bytes]:
+def random_states() -> tuple[Any, ...]:
     """The states of the generators that a forward may draw from while it is traced."""
-    return random.getstate(), bytes(torch.get_rng_state().numpy())
+    legacy: Any = np.random.get_state(legacy=True)  # noqa: NPY002 - a user's forward may draw from it
+    return random.getstate(), bytes(torch.get_rng_state().numpy()), (*legacy[:1], legacy[1].tobytes(), *legacy[2:])
 
 
 @contextmanager

@@ -20,12 +20,15 @@ from net2net_cli.architecture.ops.arithmetic import (
     Sub,
 )
 from net2net_cli.architecture.ops.conv import Convolution, Linear
-from net2net_cli.architecture.ops.norm import GroupNorm, LayerNorm
+from net2net_cli.architecture.ops.norm import GroupNorm, LayerNorm, PerChannelNorm
 from net2net_cli.architecture.ops.resize import Interpolate
 from net2net_cli.runtime import sections, views
 from net2net_cli.runtime.drafts import Draft
-from net2net_cli.runtime.readings import spoken
+from net2net_cli.runtime.readings import Readings, spoken
 from net2net_cli.runtime.site import Arguments, Handler, Site, holds_batch
+
+COUNTER = "num_batches_tracked"
+BATCH_NORM_HINT = "use `torch.nn.BatchNorm2d` as it is, and put what follows it into a module of its own"
 
 _REFLECTED: dict[type[Op], type[Binary]] = {Add: Add, Mul: Mul, Sub: ReverseSub, Div: ReverseDiv, Pow: ReversePow}
 
@@ -185,6 +188,27 @@ def layer_norm(site: Site) -> Draft:
     return _layer(site, op, x, slots)
 
 
+def batch_norm(site: Site) -> Draft:
+    """`F.batch_norm` in a subclass of a batch norm, which says its forward anew."""
+    found = site.arguments("input running_mean running_var weight bias training momentum eps")
+    slots = {name: found.named.get(name) for name in ("weight", "bias", "running_mean", "running_var")}
+    if slots["weight"] is None or slots["running_mean"] is None:
+        raise site.error("`torch.nn.functional.batch_norm` has no weight or no statistics", BATCH_NORM_HINT)
+    path, tensors = _owned(site, slots)
+    module = site.home.model.get_submodule(path)
+    cls = Readings().base_of(module)
+    if cls is None or not issubclass(cls, PerChannelNorm):
+        raise site.error(f"`torch.nn.functional.batch_norm` is called in a `{type(module).__name__}`", BATCH_NORM_HINT)
+    op = cls.from_module(module)
+    said = (found.plain.get("training", False), found.plain.get("momentum", 0.1), found.plain.get("eps", 1e-5))
+    if said != (site.home.mode == "train", op.momentum, op.eps) or not op.track_running_stats:
+        raise site.error("`torch.nn.functional.batch_norm` does not do what its module says", BATCH_NORM_HINT)
+    made = site.emit(op, (found.named["input"],), site.shape())
+    made.owner = made.wish = path
+    made.tensors = tensors | {COUNTER: id(getattr(module, COUNTER))}
+    return made
+
+
 def group_norm(site: Site) -> Draft:
     """`F.group_norm(x, groups, self.weight, self.bias)`."""
     x, slots, found = _slots(site, "input num_groups weight bias eps")
@@ -217,6 +241,7 @@ HANDLERS: dict[str, Handler] = {
     f"{_F}.linear": linear,
     f"{_F}.layer_norm": layer_norm,
     "torch.layer_norm": layer_norm,
+    f"{_F}.batch_norm": batch_norm,
     f"{_F}.group_norm": group_norm,
     "torch.group_norm": group_norm,
     f"{_F}.prelu": prelu,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from net2net_cli.architecture.ops.norm import PerChannelNorm
 from net2net_cli.errors import TraceError
 from net2net_cli.runtime import adapters, views
 from net2net_cli.runtime.drafts import Draft, NamedTuple, Recorded, Tree
-from net2net_cli.runtime.functional import HANDLERS, call_of
+from net2net_cli.runtime.functional import COUNTER, HANDLERS, call_of
 from net2net_cli.runtime.readings import spoken
 from net2net_cli.runtime.seen import seen_of, tensors_in
 from net2net_cli.runtime.site import Handler, Site
@@ -30,7 +31,6 @@ MODAL = (
 
 _HINTS = {
     "detach": "a spec has no stop of gradients; leave it out, or freeze parameters instead",
-    "batch_norm": "use `torch.nn.BatchNorm2d`, which keeps its own statistics",
     "scaled_dot_product_attention": "attention is not known yet",
 }
 _RANDOM = ("rand", "bernoulli", "normal", "new_empty", "empty", "uniform")
@@ -227,7 +227,7 @@ class Lowering:
         same_result = adapters.storage_of(tensors_in(seen_of(writer).first)[0]) == storage
         for node in self._by_storage.get(storage, ()):
             first = seen_of(node).first
-            if node.op == "get_attr":
+            if node.op == "get_attr" and not self._counts_batches(writer, node):
                 problem = f"`{spoken(writer)}` writes in place into `{node.target}`, a tensor of the network's own"
                 raise writer.meta[WHERE].error(
                     problem, "running statistics belong into a `torch.nn` module that keeps them, as batch norm does"
@@ -236,6 +236,12 @@ class Lowering:
                 self._values[node] = self._values[writer]
             else:
                 self._stale[node] = writer
+
+    def _counts_batches(self, writer: Node, buffer: Node) -> bool:
+        """A batch norm whose forward is said anew counts its batches; the layer that it becomes does so by itself."""
+        home, _, name = str(buffer.target).rpartition(".")
+        norm = isinstance(self.model.get_submodule(home), adapters.BATCH_NORMS)
+        return norm and name == COUNTER and writer.target in ("add_", operator.iadd) and writer.args[1:] == (1,)
 
     def _tree(self, returned: Any) -> Tree:
         """What `forward` returned, with drafts for tensors."""

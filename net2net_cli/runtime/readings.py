@@ -38,11 +38,18 @@ class Readings:
         if "forward" in module.__dict__:
             return None
         for i, base in enumerate(type(module).__mro__):
-            op = self._ops.get(base) or self._names.get(adapters.dotted(base))
+            op = self._op(base)
             if op is not None:
                 changed = {name for cls in type(module).__mro__[:i] for name in vars(cls)} - UNTOUCHED
                 return None if any(hasattr(base, name) for name in changed) else op
         return None
+
+    def base_of(self, module: nn.Module) -> type[Op] | None:
+        """The op of the nearest known class among a module's bases, whatever it may do beside."""
+        return next((op for op in map(self._op, type(module).__mro__) if op is not None), None)
+
+    def _op(self, cls: type) -> type[Op] | None:
+        return self._ops.get(cls) or self._names.get(adapters.dotted(cls))
 
 
 def spoken(node: Node, *, bare: bool = False) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 import torch
+from torch import nn
 from torch.fx.node import Node
 
 from net2net_cli.architecture.ops import Op
@@ -33,6 +34,7 @@ class Home(Protocol):
     """What a call needs of the graph that it stands in."""
 
     mode: str
+    model: nn.Module
     batches: Sequence[int]
     inputs: list[Draft]
 

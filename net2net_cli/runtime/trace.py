@@ -34,6 +34,8 @@ def trace(model: nn.Module, example_inputs: tuple[Tensor, ...], *, name: str, so
 
     """
     check_module(model)
+    if not example_inputs or any(x.ndim == 0 for x in example_inputs):
+        raise TraceError("an example input has no axes", "give one tensor for each argument, its batch axis first")
     modes: tuple[Mode, ...] = ("eval", "train")
     with adapters.preserved(model):
         evaluation, training = (_record(model, example_inputs, mode) for mode in modes)

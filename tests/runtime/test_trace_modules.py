@@ -93,10 +93,21 @@ class ChannelsLast(nn.LayerNorm):
 
 
 class Acting(nn.BatchNorm2d):
-    """Batch norm and an activation behind it, without its own words for the norm."""
+    """Batch norm and an activation behind it."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x).relu()
+
+
+class ActingInItsOwnWords(nn.BatchNorm2d):
+    """The same as timm has it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        factor = 0.0 if self.momentum is None else self.momentum
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        mean, var = self.running_mean, self.running_var
+        return F.batch_norm(x, mean, var, self.weight, self.bias, self.training, factor, self.eps).relu()
 
 
 @pytest.mark.parametrize(
@@ -105,6 +116,8 @@ class Acting(nn.BatchNorm2d):
         (SameConv(4), ["Conv2d"], "inner"),
         (WrittenOut(4, 4, 3, padding=1), ["Conv2d"], "inner"),
         (ChannelsLast(4), ["rearrange", "LayerNorm", "rearrange"], "inner"),
+        (Acting(4), ["BatchNorm2d", "ReLU"], "inner"),
+        (ActingInItsOwnWords(4), ["BatchNorm2d", "ReLU"], "inner"),
         (nn.PReLU(4), ["PReLU"], "inner"),
         (torchvision.ops.FrozenBatchNorm2d(4), ["FrozenBatchNorm2d"], "inner"),
     ],

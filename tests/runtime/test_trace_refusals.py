@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -81,6 +82,7 @@ def gradient_stopped(x: Tensor) -> Tensor:
         (lambda x: None, "the network returns no tensor", None),
         (lambda x: isinstance(x, Tensor) or 1 / 0, "ZeroDivisionError", "torch.Tensor"),
         (lambda x: x + torch.rand(1).item(), "draws random numbers", "Dropout"),
+        (lambda x: x * np.random.rand(), "draws random numbers", "Dropout"),  # noqa: NPY002 - as users do
         (lambda x: x * random.random(), "draws random numbers", "Dropout"),
         (lambda x: torch.add(x, x, alpha=2), "`alpha` are not supported", None),
         (lambda x: nn.ReLU()(x), "no submodule of the network", "nn.ModuleList"),
@@ -186,6 +188,22 @@ def test_a_batch_norm_that_never_trains_is_refused() -> None:
     error = refusal(Frozen())
     assert "module `bn` stays in evaluation mode when `train()` is called" in error.message
     assert "FrozenBatchNorm2d" in str(error.hint)
+
+
+@pytest.mark.parametrize("mistake", [{"training": True}, {"momentum": 0.5}, {"eps": 1.0}])
+def test_a_batch_norm_in_other_words_that_does_something_else_is_refused(mistake: dict[str, Any]) -> None:
+    class Differs(nn.BatchNorm1d):
+        def forward(self, x: Tensor) -> Tensor:
+            said = {"training": self.training, "momentum": self.momentum, "eps": self.eps} | mistake
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, **said)
+
+    error = refusal(nn.Sequential(Differs(4)))
+    assert "does not do what its module says" in error.message
+    assert "in module `0` of class `Differs`" in error.message
+
+
+def test_an_example_without_a_batch_axis_is_refused() -> None:
+    assert "no axes" in refusal(Calls(lambda x: x * 2), torch.tensor(1.0)).message
 
 
 def test_evaluation_that_training_does_not_contain_is_refused() -> None:
