@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -57,43 +58,26 @@ class _Row:
         return found
 
 
-class _Problem:
-    """The rows that the demands touch, and the classes in them that may have copies."""
+class _Component:
+    """Rows that hang together through the classes in them, and the classes that may have copies."""
 
-    def __init__(self, labels: Labels, demands: Sequence[Demand]) -> None:
-        self.labels = labels
-        self.frozen = np.zeros(labels.classes, dtype=bool)
-        self.frozen[list(labels.frozen)] = True
-        self.demands = [_Row(labels.group[d.labels][None, :], d.width, d.layer) for d in demands]
-        every = [_Row(labels.group[p.labels], None, p.layer) for p in labels.found.parts]
-        self.rows, self.part = self._touched(every)
+    def __init__(self, rows: list[_Row], frozen: np.ndarray[Any, np.dtype[np.bool_]]) -> None:
+        self.rows = rows
+        self.frozen = frozen
         self.where: dict[int, list[int]] = {}
         for number, row in enumerate(self.rows):
             for member in distinct(row.sections).tolist():
                 self.where.setdefault(member, []).append(number)
 
-    def _touched(self, every: list[_Row]) -> tuple[list[_Row], Ints]:
-        """Demands and the equations that they reach, and the component of each class under all of these."""
-        chains = [(r.sections.ravel()[:-1], r.sections.ravel()[1:]) for r in [*self.demands, *every]]
-        part = components(self.labels.classes, chains)
-        wanted = {int(part[d.sections[0, 0]]) for d in self.demands}
-        # Equations come first: they are repaired after every copy, so that no demand is filled lopsidedly.
-        return [*(r for r in every if int(part[r.sections[0, 0]]) in wanted), *self.demands], part
-
     def fill(self, counts: Ints) -> None:
-        """Whole multiples first: giving every class of a component as many more copies keeps every equation."""
-        for root in {int(self.part[d.sections[0, 0]]) for d in self.demands}:
-            rows = [r for r in self.rows if int(self.part[r.sections[0, 0]]) == root]
-            free = [(~self.frozen[r.sections]).sum(axis=1) for r in rows]
-            if any(r.target is None and distinct(n).size > 1 for r, n in zip(rows, free, strict=True)):
-                continue
-            steps = [
-                int(r.deficits(counts)[0]) // int(n[0])
-                for r, n in zip(rows, free, strict=True)
-                if r.target is not None and n[0]
-            ]
-            members = distinct(np.concatenate([r.sections.ravel() for r in rows]))
-            counts[members[~self.frozen[members]]] += min(steps, default=0)
+        """Whole multiples first: giving every class as many more copies keeps every equation."""
+        free = [(~self.frozen[r.sections]).sum(axis=1) for r in self.rows]
+        pairs = list(zip(self.rows, free, strict=True))
+        if any(r.target is None and distinct(n).size > 1 for r, n in pairs):
+            return
+        steps = [int(r.deficits(counts)[0]) // int(n[0]) for r, n in pairs if r.target is not None and n[0]]
+        members = distinct(np.concatenate([r.sections.ravel() for r in self.rows]))
+        counts[members[~self.frozen[members]]] += min(steps, default=0)
 
     def repair(self, counts: Ints, rng: np.random.Generator) -> None:
         """One copy at a time, to a class drawn among those that have fewest, until no row lacks any.
@@ -150,6 +134,24 @@ class _Problem:
         return "the equations of the layers that are coupled to it leave no such width"
 
 
+def _components(labels: Labels, demands: Sequence[Demand]) -> list[_Component]:
+    """The demands with the equations that they reach, taken apart where no class connects them."""
+    frozen = np.zeros(labels.classes, dtype=bool)
+    frozen[list(labels.frozen)] = True
+    asked = {(np.sort(labels.group[d.labels]).tobytes(), d.width): d for d in demands}  # a group's layers ask the same
+    rows = [_Row(labels.group[d.labels][None, :], d.width, d.layer) for d in asked.values()]
+    every = [_Row(labels.group[p.labels], None, p.layer) for p in labels.found.parts]
+    chains = [(r.sections.ravel()[:-1], r.sections.ravel()[1:]) for r in [*rows, *every]]
+    part = components(labels.classes, chains)
+    together: dict[int, list[_Row]] = {int(part[r.sections[0, 0]]): [] for r in rows}
+    # Equations come first: they are repaired after every copy, so that no demand is filled lopsidedly.
+    for row in [*every, *rows]:
+        root = int(part[row.sections[0, 0]])
+        if root in together:
+            together[root].append(row)
+    return [_Component(members, frozen) for members in together.values()]
+
+
 def solve(labels: Labels, demands: Sequence[Demand], rng: np.random.Generator) -> Ints:
     """Copies of each class: as even as the widths allow; which channels get one more is drawn at random.
 
@@ -164,20 +166,28 @@ def solve(labels: Labels, demands: Sequence[Demand], rng: np.random.Generator) -
     Raises:
         NoCountsError: no numbers were found.
     """
-    problem = _Problem(labels, demands)
     for demand in demands:
         if (labels.is_frozen(demand.labels)).all() and demand.width != demand.labels.size:
             raise NoCountsError(demand.layer, "its channels cannot have copies")
+    counts = np.ones(labels.classes, dtype=np.int64)
+    for component in _components(labels, demands):
+        _settle(component, counts, rng)
+    return counts
+
+
+def _settle(component: _Component, counts: Ints, rng: np.random.Generator) -> None:
+    """Copies for one component, in several attempts, since the draw may run into a dead end."""
+    members = np.array(list(component.where), dtype=np.int64)
     failure: NoCountsError | None = None
     for _ in range(ATTEMPTS):
-        counts = np.ones(labels.classes, dtype=np.int64)
-        problem.fill(counts)
+        counts[members] = 1
+        component.fill(counts)
         try:
-            problem.repair(counts, rng)
+            component.repair(counts, rng)
         except NoCountsError as failed:
             failure = failure or failed
             continue
-        return counts
+        return
     assert failure is not None
     raise failure
 
