@@ -1,0 +1,1 @@
+"""Whole networks, grown layer by layer."""
