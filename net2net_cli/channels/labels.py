@@ -326,7 +326,9 @@ def _run(graph: Graph, choices: Choices) -> Collected:
         found.values[network_input.name] = (None,) * len(network_input.shape)
     for layer in graph.layers:
         flow.layer = layer
-        found.values[layer.name] = layer.op.flow(flow, *(Channels(shapes[n], found.values[n]) for n in layer.inputs))
+        found.values[layer.name] = layer.op.flow(
+            flow, *(Channels(shapes[n], found.values[n]) for n in (*layer.inputs, *layer.op.references()))
+        )
     for output, value in graph.outputs.items():
         for axis in found.values[value]:
             if axis is not None:

@@ -286,7 +286,9 @@ def run_student(labels: Labels, counts: Ints) -> StudentRun:
     layers = []
     for layer in graph.layers:
         flow.layer, flow.attributes = layer, {}
-        values[layer.name] = layer.op.flow(flow, *(Channels(graph.shapes[n], values[n]) for n in layer.inputs))
+        values[layer.name] = layer.op.flow(
+            flow, *(Channels(graph.shapes[n], values[n]) for n in (*layer.inputs, *layer.op.references()))
+        )
         layers.append(_with(layer, flow.attributes))
     for output, value in graph.outputs.items():
         flow.layer = graph.by_name.get(value, layers[-1]) if layers else flow.layer

@@ -32,6 +32,18 @@ class Moments:
     variance: Floats
 
 
+def moments_of_pair(moments: Moments, *, across: bool) -> Moments:
+    """Moments of the channels (x, −x).
+
+    Args:
+        moments: of x.
+        across: whether each is taken over both halves, which a norm of another axis than the channels' does.
+    """
+    if across:
+        return Moments(np.zeros_like(moments.mean), moments.variance + moments.mean**2)
+    return Moments(np.concatenate([moments.mean, -moments.mean]), np.tile(moments.variance, 2))
+
+
 def apply_activation(op: Op, x: Floats) -> Floats | None:
     """φ(x) for the activations behind which layers can be inserted, or None for others."""
     match op:

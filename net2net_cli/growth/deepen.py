@@ -12,7 +12,14 @@ from net2net_cli.architecture.graph import Graph, Layer
 from net2net_cli.architecture.ops import conv, norm
 from net2net_cli.errors import UsageError
 from net2net_cli.growth.apply import Tensors
-from net2net_cli.growth.batch_norm import BatchNormStart, Moments, moments_behind, unit_gain, unit_product
+from net2net_cli.growth.batch_norm import (
+    BatchNormStart,
+    Moments,
+    moments_behind,
+    moments_of_pair,
+    unit_gain,
+    unit_product,
+)
 from net2net_cli.growth.blocks import find_block, layers_of, repeat
 from net2net_cli.growth.insert import Inserted, Site, check_activation, check_norm, find_site, insert, refusal
 from net2net_cli.growth.plan import AxisMap, Fill, Operation, Plan, TensorPlan
@@ -212,7 +219,9 @@ def _fill_layer(
     if new.reader is not None:
         _double(growing, growing.graph.by_name[new.reader], site.width)
     if new.norm is not None:
-        _fill_norm(growing, growing.graph.by_name[new.norm], moments, tensors, pair=new.pair is not None)
+        if moments is not None and new.pair is not None:
+            moments = moments_of_pair(moments, across=site.across)
+        _fill_norm(growing, growing.graph.by_name[new.norm], moments, tensors)
 
 
 def _make(growing: _Growing, layer: Layer, fills: Mapping[str, Fill], dtype: str | None = None) -> None:
@@ -232,9 +241,7 @@ def _double(growing: _Growing, reader: Layer, width: int) -> None:
     growing.made[name] = TensorPlan(name, shape, name, (both,))
 
 
-def _fill_norm(
-    growing: _Growing, layer: Layer, moments: Moments | None, tensors: Tensors | None, *, pair: bool
-) -> None:
+def _fill_norm(growing: _Growing, layer: Layer, moments: Moments | None, tensors: Tensors | None) -> None:
     op = layer.op
     assert isinstance(op, (norm.PerChannelNorm, norm.FrozenBatchNorm2d))
     stored = _stored_type(growing, tensors)
@@ -249,8 +256,6 @@ def _fill_norm(
     else:
         weight, variance = unit_gain(moments.variance, op.eps, real)
         mean = moments.mean.astype(real).astype(np.float64)
-        if pair:
-            weight, variance, mean = np.tile(weight, 2), np.tile(variance, 2), np.concatenate([mean, -mean])
     vectors = {"weight": weight, "bias": mean, "running_mean": mean, "running_var": variance}
     fills = {key: Fill("vector", vector=value) for key, value in vectors.items()}
     _make(growing, layer, fills | {"num_batches_tracked": Fill("constant", 0.0)}, stored)

@@ -28,6 +28,7 @@ class Site:
         norm: the last batch norm between the two.
         width: channels there.
         value: behind it new layers stand: the activation, or what was inserted behind it before.
+        across: whether the batch norm has statistics for another axis than the layer's channels, as for tokens.
     """
 
     layer: Layer
@@ -35,6 +36,7 @@ class Site:
     norm: Layer | None
     width: int
     value: str
+    across: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +83,10 @@ def find_site(graph: Graph, layer: Layer) -> Site:
             break
         value = found.name
     shape = graph.shapes[found.name]
-    width = fixed(shape[-1] if isinstance(layer.op, conv.Linear) else shape[1])
-    return Site(layer, found, last_norm, width, found.name)
+    linear = isinstance(layer.op, conv.Linear)
+    width = fixed(shape[-1] if linear else shape[1])
+    across = linear and last_norm is not None and len(graph.shapes[last_norm.name]) > 2
+    return Site(layer, found, last_norm, width, found.name, across)
 
 
 def _next(graph: Graph, layer: Layer, value: str) -> Layer:
@@ -194,7 +198,7 @@ def _chain(site: Site, stem: str, out: int, groups: int, kernel: int | None) -> 
     size = kernel or _kernel(site.layer.op)
     chain = [Layer(stem, _layer_op(site, site.width, out, groups, size), (site.value,), when=when)]
     if site.norm is not None:
-        norm_op: Op = replace(site.norm.op, num_features=out)  # type: ignore[type-var]
+        norm_op: Op = site.norm.op if site.across else replace(site.norm.op, num_features=out)  # type: ignore[type-var]
         chain.append(Layer(f"{stem}_bn", norm_op, (stem,), when=when))
     chain.append(Layer(f"{stem}_act", site.activation.op, (chain[-1].name,), when=when))
     return chain

@@ -71,7 +71,7 @@ class ConvolutionBase(Op):
         if self.bias:
             f.carry("bias", 0, out, size=self.out_channels)
         f.set(in_channels=f.width(channels, self.in_channels), out_channels=f.width(out, self.out_channels))
-        return (batch, out, *space)
+        return (batch, out, *(None for _ in space))  # of another size, perhaps
 
     def _follow(self, f: Flow, channels: Any) -> Any:
         """Depthwise: every filter bank follows its channel, in blocks of the channel multiplier."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 from net2net_cli.architecture.flow import Axes, Channels, Flow
@@ -25,6 +25,13 @@ def positive(dim: int, rank: int) -> int:
 def replaced(axes: Axes, dim: int, axis: Any) -> Axes:
     """The axes with one of them exchanged."""
     return (*axes[:dim], axis, *axes[dim + 1 :])
+
+
+def keep_sizes(f: Flow, sizes: Sequence[Any], values: Mapping[str, Channels]) -> None:
+    """The axes of other values whose sizes are read keep them."""
+    for size in sizes:
+        if isinstance(size, SizeOf):
+            f.mix(values[size.value].axes[size.axis], "takes another tensor's size from it")
 
 
 @op("cat")
@@ -206,16 +213,18 @@ class Expand(Op):
         return tuple(have if want == -1 else want for have, want in zip((1,) * new + x, wanted, strict=True))
 
     def flow(self, f: Flow, *inputs: Channels) -> Axes:
-        (x,) = inputs
+        x, *others = inputs
         new = len(self.size) - len(x.shape)
-        size = list(self.size)
+        size, axes = list(self.size), list(x.axes)
+        keep_sizes(f, self.size, dict(zip(self.references(), others, strict=True)))
         for i, (axis, have) in enumerate(zip(x.axes, x.shape, strict=True), start=new):
             if size[i] == have:
                 size[i] = -1
             elif size[i] != -1:
                 f.mix(axis, "stretches its one slice")
+                axes[i - new] = None
         f.set(size=tuple(size))
-        return (None,) * new + x.axes
+        return (*(None,) * new, *axes)
 
     def call(self, shapes: tuple[Shape, ...]) -> Call:
         return Call("torch.Tensor.expand", (Input(0), *self.size))
@@ -262,6 +271,7 @@ class Pad(Op):
                 continue
             if self.mode != "constant" or min(before, after) < 0:
                 f.mix(axes[dim], f"pads it in mode `{self.mode}`")
+                axes[dim] = None
             elif axes[dim] is not None:
                 size = fixed(x.shape[dim])
                 axes[dim], *amounts[2 * i : 2 * i + 2] = f.pad(

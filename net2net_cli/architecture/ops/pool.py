@@ -46,7 +46,7 @@ class Window(Op):
         axes = inputs[0].axes
         for axis in axes[len(axes) - self.rank :]:
             f.mix(axis, "pools over it")
-        return axes
+        return (*axes[: len(axes) - self.rank], *(None,) * self.rank)  # of another size, perhaps
 
 
 def _pooled(size: int, span: int, stride: int, padding: int, *, ceil: bool) -> int:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from net2net_cli.architecture.flow import Axes, Channels, Flow
 from net2net_cli.architecture.ops.base import Call, Input, Op, SizeOf, op
+from net2net_cli.architecture.ops.join import keep_sizes
 from net2net_cli.architecture.shapes import Shape, fixed
 
 _ARGUMENTS = "input size scale_factor mode align_corners"
@@ -52,10 +53,11 @@ class Interpolate(Op):
         return (*x[:2], *(math.floor(fixed(n) * s) for n, s in zip(space, factors, strict=True)))
 
     def flow(self, f: Flow, *inputs: Channels) -> Axes:
-        axes = inputs[0].axes
-        for axis in axes[2:]:
+        x, *others = inputs
+        for axis in x.axes[2:]:
             f.mix(axis, "resamples it")
-        return axes
+        keep_sizes(f, self.size or (), dict(zip(self.references(), others, strict=True)))
+        return (*x.axes[:2], *(None for _ in x.axes[2:]))  # of another size, perhaps
 
     def call(self, shapes: tuple[Shape, ...]) -> Call:
         rank = len(shapes[0]) - 2

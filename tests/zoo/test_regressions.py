@@ -1,0 +1,91 @@
+"""Small networks that once came out wrong, or broke off; each test's name is what holds now."""
+
+from __future__ import annotations
+
+import pytest
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - everyone's name for it
+
+from net2net_cli.errors import GrowthRefusedError
+from net2net_cli.growth.batch_norm import BatchNormStart
+from tests.zoo.growing import Teacher, check_growth
+
+
+class StridedOverChannels(nn.Module):
+    """Turned channels are an axis that is slid over, and has another size behind."""
+
+    def __init__(self, middle: nn.Module, length: int) -> None:
+        super().__init__()
+        self.conv, self.middle = nn.Conv2d(3, 7, 1), middle
+        self.last, self.out = nn.Conv1d(20, 6, 1), nn.Linear(6 * length, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.middle(self.conv(x).flatten(2).transpose(1, 2))
+        return self.out(F.relu(self.last(x)).flatten(1))
+
+
+class Padded(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x, (1, 1), mode="reflect")
+
+
+@pytest.mark.parametrize(
+    ("middle", "length"),
+    [
+        (nn.Conv1d(20, 20, 3, stride=2), 3),
+        (nn.MaxPool1d(3), 2),
+        (nn.Upsample(scale_factor=2), 14),
+        (nn.AdaptiveAvgPool1d(4), 4),
+        (Padded(), 9),
+    ],
+    ids=["convolution", "pool", "upsampling", "adaptive pool", "reflected padding"],
+)
+def test_layers_are_widened_behind_an_axis_of_channels_that_changed_its_size(middle: nn.Module, length: int) -> None:
+    teacher = Teacher.of(StridedOverChannels(middle, length), [(3, 4, 5)])
+    check_growth(teacher, teacher.net.widen({"last": "2x"}), ["last"])
+
+
+class SizeTakenFromChannels(nn.Module):
+    """The width of one layer is the length to which the other's output is resampled, or stretched."""
+
+    def __init__(self, *, stretched: bool) -> None:
+        super().__init__()
+        self.stretched = stretched
+        self.a, self.b, self.out = nn.Conv1d(2, 5, 1), nn.Conv1d(2, 4, 1), nn.Linear(20, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = self.a(x), F.relu(self.b(x))
+        if self.stretched:
+            return self.out(b.mean(2, keepdim=True).expand(-1, -1, a.shape[1]).flatten(1)) + a.mean((1, 2))[:, None]
+        return self.out(F.interpolate(b, size=a.shape[1]).flatten(1)) + a.mean((1, 2))[:, None]
+
+
+@pytest.mark.parametrize("stretched", [False, True], ids=["resampled", "stretched"])
+def test_a_layer_keeps_the_width_that_another_takes_for_a_size_and_the_other_grows(stretched: bool) -> None:
+    teacher = Teacher.of(SizeTakenFromChannels(stretched=stretched), [(2, 6)])
+    check_growth(teacher, teacher.net.widen({"b": "2x"}), ["b"])
+    with pytest.raises(GrowthRefusedError, match="takes another tensor's size from it"):
+        teacher.net.widen({"a": "2x"})
+
+
+class NormOverTokens(nn.Module):
+    """`BatchNorm1d` behind a linear layer on tokens has statistics for each token, not for each channel."""
+
+    def __init__(self, activation: nn.Module, tokens: int) -> None:
+        super().__init__()
+        self.linear, self.norm, self.activation = nn.Linear(6, 4), nn.BatchNorm1d(tokens), activation
+        self.out = nn.Linear(4 * tokens, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.activation(self.norm(self.linear(x))).flatten(1))
+
+
+@pytest.mark.parametrize("start", ["estimate", "identity"])
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.SiLU(), nn.LeakyReLU(0.1)], ids=["ReLU", "SiLU", "LeakyReLU"])
+@pytest.mark.parametrize("tokens", [4, 5])
+def test_a_layer_behind_a_batch_norm_of_tokens_is_inserted_with_a_norm_of_tokens(
+    activation: nn.Module, tokens: int, start: BatchNormStart
+) -> None:
+    teacher = Teacher.of(NormOverTokens(activation, tokens), [(tokens, 6)])
+    student = teacher.net.deepen(["linear"], batch_norm=start)
+    check_growth(teacher, student, ["linear_deeper1", "linear_deeper1_bn"], train=False, tolerance=1e-9)
