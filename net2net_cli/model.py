@@ -14,6 +14,7 @@ from net2net_cli.checking import Checking
 from net2net_cli.checkpoint.publish import Publication
 from net2net_cli.checkpoint.safetensors_header import TensorInfo
 from net2net_cli.growth.apply import Grown, Tensors
+from net2net_cli.growth.grow import plan_grow
 from net2net_cli.growth.plan import Plan, Split
 from net2net_cli.growth.requests import requests_from
 from net2net_cli.growth.widen import WidenOptions, plan_like, plan_widen
@@ -195,6 +196,20 @@ class Net2Net:
 
         options = DeepenOptions(kernel, count, batch_norm)
         return self._grown(plan_deepen(self.graph, layers, options, self._tensors, moments))
+
+    def grow(self, like: Graph | str | Path, *, split: Split = "ownership", seed: int = 0) -> Self:
+        """Wider and deeper until it is a given, bigger network of its family, which loads it strictly.
+
+        Args:
+            like: the spec of the bigger network.
+            split: how copies share what their readers did with the original.
+            seed: of the draws.
+
+        Raises:
+            GrowthRefusedError: names the first difference that no rule bridges.
+        """
+        target = like if isinstance(like, Graph) else read_spec(Path(like))
+        return self._grown(plan_grow(self.graph, target, self._tensors, WidenOptions(split, seed=seed)))
 
     def _grown(self, plan: Plan) -> Self:
         origin = self._origin

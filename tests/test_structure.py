@@ -91,6 +91,7 @@ def test_the_public_surface_is_what_the_docstring_says() -> None:
         "exact",
         "from_module",
         "from_tensors",
+        "grow",
         "load",
         "publication",
         "random_pad",

@@ -1,0 +1,38 @@
+"""The bigger network that a teacher is to become: a spec, or the user's own code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from net2net_cli.architecture.shapes import Batch
+from net2net_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from net2net_cli.architecture.graph import Graph
+
+
+def target_graph(target: str, kwargs: tuple[str, ...], teacher: Graph) -> Graph:
+    """The target's spec; a source is traced with inputs of the teacher's shape.
+
+    Raises:
+        UsageError: there is no such file, or arguments are given for one.
+    """
+    if ":" not in target or Path(target).exists():
+        from net2net_cli.model_file import read_spec
+
+        if kwargs:
+            raise UsageError("`--kwarg` is for a source, and the target is a file", "leave it out")
+        return read_spec(Path(target))
+    from net2net_cli.cli.importing import parse_kwarg
+    from net2net_cli.cli.torch_needed import need_torch
+
+    need_torch()
+    from net2net_cli.runtime.importing import import_source
+
+    inputs = [_input(i.shape, i.dtype) for i in teacher.inputs]
+    return import_source(target, kwargs=dict(map(parse_kwarg, kwargs)), inputs=inputs).graph
+
+
+def _input(shape: tuple[int | Batch, ...], dtype: str) -> str:
+    return f"{'x'.join(str(n) for n in shape[1:])}:{dtype}"
