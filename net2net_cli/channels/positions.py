@@ -283,13 +283,16 @@ def run_student(labels: Labels, counts: Ints) -> StudentRun:
     graph = labels.graph
     flow = PositionFlow(labels, counts)
     values: dict[str, Axes] = {i.name: (None,) * len(i.shape) for i in graph.inputs}
-    layers = []
+    layers, made = [], {}
     for layer in graph.layers:
         flow.layer, flow.attributes = layer, {}
         values[layer.name] = layer.op.flow(
             flow, *(Channels(graph.shapes[n], values[n]) for n in (*layer.inputs, *layer.op.references()))
         )
         layers.append(_with(layer, flow.attributes))
+        made[layer.name] = layers[-1].op
+        if layer.op == graph.by_name[layer.owner].op and layers[-1].op != made[layer.owner]:
+            raise flow.refuse("uses the same weights for another number of channels")
     for output, value in graph.outputs.items():
         flow.layer = graph.by_name.get(value, layers[-1]) if layers else flow.layer
         for axis in values[value]:

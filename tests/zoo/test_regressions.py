@@ -8,7 +8,7 @@ from torch.nn import functional as F  # noqa: N812 - everyone's name for it
 
 from net2net_cli.errors import GrowthRefusedError
 from net2net_cli.growth.batch_norm import BatchNormStart
-from tests.zoo.growing import Teacher, check_growth
+from zoo.growing import Teacher, check_growth
 
 
 class StridedOverChannels(nn.Module):
@@ -89,3 +89,20 @@ def test_a_layer_behind_a_batch_norm_of_tokens_is_inserted_with_a_norm_of_tokens
     teacher = Teacher.of(NormOverTokens(activation, tokens), [(tokens, 6)])
     student = teacher.net.deepen(["linear"], batch_norm=start)
     check_growth(teacher, student, ["linear_deeper1", "linear_deeper1_bn"], train=False, tolerance=1e-9)
+
+
+class DepthwiseTwice(nn.Module):
+    """Used on the network's input, whose channels cannot grow, and again on what that gave."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.out = nn.Conv2d(5, 5, 1, groups=5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.conv(F.relu(self.conv(x))).mean((2, 3)))
+
+
+def test_a_depthwise_layer_that_also_reads_the_input_is_not_widened_at_its_second_use_alone() -> None:
+    teacher = Teacher.of(DepthwiseTwice(), [(5, 4, 4)])
+    with pytest.raises(GrowthRefusedError, match="uses the same weights"):
+        teacher.net.widen({"conv": "2x"})
