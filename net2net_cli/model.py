@@ -14,7 +14,6 @@ from net2net_cli.checking import Checking
 from net2net_cli.checkpoint.publish import Publication
 from net2net_cli.checkpoint.safetensors_header import TensorInfo
 from net2net_cli.growth.apply import Grown, Tensors
-from net2net_cli.growth.grow import plan_grow
 from net2net_cli.growth.plan import Plan, Split
 from net2net_cli.growth.requests import requests_from
 from net2net_cli.growth.widen import WidenOptions, plan_like, plan_widen
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from net2net_cli.growth.deepen import BatchNormStart, Moments
+    from net2net_cli.growth.recipe import Instruction
     from net2net_cli.runtime.compare import Comparison
 
 
@@ -44,15 +44,21 @@ class Net2Net:
 
     Attributes:
         graph: its architecture.
-        plan: how it was grown from its teacher, or None for one that was loaded.
+        plans: how it was grown since it was loaded, one plan a growth.
         warnings: what the user should know about its files.
     """
 
     def __init__(
-        self, graph: Graph, tensors: Tensors, origin: Origin, *, plan: Plan | None = None, file: ModelFile | None = None
+        self,
+        graph: Graph,
+        tensors: Tensors,
+        origin: Origin,
+        *,
+        plans: tuple[Plan, ...] = (),
+        file: ModelFile | None = None,
     ) -> None:
         self.graph = graph
-        self.plan = plan
+        self.plans = plans
         self.file = file
         self.warnings: tuple[str, ...] = file.warnings if file else ()
         self._tensors = tensors
@@ -208,15 +214,43 @@ class Net2Net:
         Raises:
             GrowthRefusedError: names the first difference that no rule bridges.
         """
+        from net2net_cli.growth.grow import plan_grow
+
         target = like if isinstance(like, Graph) else read_spec(Path(like))
         return self._grown(plan_grow(self.graph, target, self._tensors, WidenOptions(split, seed=seed)))
+
+    def apply(self, recipe: Sequence[Instruction], target: Callable[[str], Graph] | None = None) -> Self:
+        """Several operations, one after the other; tensors are computed in one pass when the result is written.
+
+        Args:
+            recipe: as `parse_recipe` reads it.
+            target: finds the spec that a `grow` names; a path, if not given.
+
+        Raises:
+            UsageError, GrowthRefusedError: as the operations do.
+        """
+        student = self
+        for step in recipe:
+            student = student._applied(dict(step.arguments), step.name, target)
+        return student
+
+    def _applied(self, arguments: dict[str, Any], name: str, target: Callable[[str], Graph] | None) -> Self:
+        if name == "widen":
+            return self.widen(arguments.pop("layers"), **arguments)
+        if name == "random-pad":
+            return self.random_pad(arguments.pop("layers"), **arguments)
+        if name == "deepen":
+            start = arguments.pop("bn", "estimate")
+            return self.deepen(arguments.pop("layers"), batch_norm=start, **arguments)
+        like = arguments.pop("like")
+        return self.grow(target(like) if target else like, **arguments)
 
     def _grown(self, plan: Plan) -> Self:
         origin = self._origin
         # Only the first growth since the file was read has that file for a teacher; the digest goes to all of them.
         steps = (*origin.steps, lineage_step(plan.operation, rounds=plan.rounds))
         after = Origin(origin.metadata, origin.aliases, steps, origin.sha256)
-        return type(self)(plan.student, Grown(plan, self._tensors), after, plan=plan)
+        return type(self)(plan.student, Grown(plan, self._tensors), after, plans=(*self.plans, plan))
 
     @property
     def exact(self) -> bool:

@@ -200,6 +200,7 @@ def _blocks(tensors: Tensors, name: str, memory: Memory) -> Callable[[], Any]:
 
 
 def without_noise(grown: Grown) -> Grown:
-    """The same growth before noise is added, which is what can be verified."""
+    """The same growth, and those before it, before noise is added, which is what can be verified."""
     plain = {name: replace(tensor, noise=0.0) for name, tensor in grown.plan.tensors.items()}
-    return Grown(replace(grown.plan, tensors=plain), grown.teacher)
+    teacher = without_noise(grown.teacher) if isinstance(grown.teacher, Grown) else grown.teacher
+    return Grown(replace(grown.plan, tensors=plain), teacher)

@@ -44,7 +44,7 @@ def publish(
         UsageError, MachineError, CheckpointError: as `Net2Net.save`.
     """
     stage = on_stage or (lambda _: None)
-    noisy = student.plan is not None and any(t.noise for t in student.plan.tensors.values())
+    noisy = any(tensor.noise for plan in student.plans for tensor in plan.tensors.values())
     with student.publication(out, force=force, teacher=teacher) as publication:
         stage("write")
         spec = student.write(publication.part, noise=not (noisy and checking), on_bytes=on_bytes)

@@ -87,6 +87,7 @@ def test_the_public_surface_is_what_the_docstring_says() -> None:
     assert sorted(net2net_cli.__all__) == ["Net2Net", "__version__"]
     public = [name for name in vars(net2net_cli.Net2Net) if not name.startswith("_")]
     assert sorted(public) == [
+        "apply",
         "deepen",
         "exact",
         "from_module",

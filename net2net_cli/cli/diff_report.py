@@ -8,12 +8,30 @@ from typing import Any
 from net2net_cli.cli.growth_report import differences, layer_rows, sizes
 from net2net_cli.cli.opening import Network
 from net2net_cli.cli.tables import count, facts, plural, table
+from net2net_cli.errors import InputError
 
 
 def diff_payload(teacher: Network, student: Network) -> dict[str, Any]:
     """The object of `diff`'s description."""
     found = differences(teacher.graph, student.graph, (teacher.bytes, student.bytes))
     return {"teacher": str(teacher.path), "student": str(student.path), **found}
+
+
+def recipe_between(teacher: Network, student: Network) -> str:
+    """The recipe that leads from a checkpoint to one that was grown from it.
+
+    Raises:
+        InputError: the student's lineage does not begin with the teacher's.
+    """
+    from net2net_cli.growth.recipe import recipe_text
+
+    done, steps = ([] if n.model is None or n.model.file is None else n.model.file.steps() for n in (teacher, student))
+    pairs = zip(done, steps, strict=False)
+    same = [(a.operation, a.arguments, a.seed) == (b.operation, b.arguments, b.seed) for a, b in pairs]
+    if len(done) > len(steps) or not all(same):
+        hint = "name the checkpoint that the student was grown from"
+        raise InputError(f"`{student.path}` was not grown from `{teacher.path}`", hint)
+    return recipe_text(steps[len(done) :])
 
 
 def diff_text(payload: Mapping[str, Any], *, every: bool) -> str:

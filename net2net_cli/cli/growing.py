@@ -123,11 +123,11 @@ def _publish(asked: Growth, student: Net2Net, teacher: Net2Net, out: Path) -> Co
 def _report(asked: Growth, teacher: Net2Net, student: Net2Net, comparison: Comparison | None) -> None:
     from net2net_cli.cli.growth_report import growth_payload, growth_text, headline, plan_text
 
-    assert student.plan is not None
     printer = asked.printer
-    _tell_notes(printer, student.plan.notes)
-    if not student.exact:
-        printer.say(_approximate(student.plan.operation.name))
+    _tell_notes(printer, [note for plan in student.plans for note in plan.notes])
+    inexact = [plan.operation.name for plan in student.plans if not plan.operation.exact]
+    if inexact:
+        printer.say(_approximate(inexact[0]))
     elif not asked.verify and not asked.dry_run:
         printer.say("outputs were not compared (`--no-verify`)")
     for warning in comparison.warnings if comparison else ():

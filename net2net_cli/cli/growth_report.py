@@ -13,7 +13,7 @@ from net2net_cli.cli.tables import brief, count, facts, growth, plural, table
 if TYPE_CHECKING:
     from net2net_cli.architecture.graph import Graph
     from net2net_cli.cli.growing import Growth
-    from net2net_cli.growth.plan import TensorPlan
+    from net2net_cli.growth.plan import Operation, Plan, TensorPlan
     from net2net_cli.model import Net2Net
     from net2net_cli.runtime.compare import Comparison
 
@@ -24,22 +24,30 @@ Payload = Mapping[str, Any]
 
 def growth_payload(asked: Growth, teacher: Net2Net, student: Net2Net, comparison: Comparison | None) -> dict[str, Any]:
     """The object of `growing`'s description."""
-    assert student.plan is not None
-    operation = student.plan.operation
-    shapes = {name: slot.shape for name, _, _, slot in teacher.graph.tensors()}
     return {
-        "operation": operation.name,
-        "arguments": dict(operation.arguments),
-        "seed": operation.seed,
-        "exact": operation.exact,
+        **_operation([plan.operation for plan in student.plans]),
         "teacher": str(asked.teacher),
         "student": None if asked.out is None else str(asked.out),
         "dry_run": asked.dry_run,
         **differences(teacher.graph, student.graph, (stored_bytes(teacher), stored_bytes(student))),
-        "tensors": [_tensor(tensor, shapes) for tensor in student.plan.changed],
+        "tensors": [tensor for plan in student.plans for tensor in _tensors(plan)],
         "verification": None if comparison is None else comparison_payload(comparison),
-        "notes": list(student.plan.notes),
+        "notes": [note for plan in student.plans for note in plan.notes],
     }
+
+
+def _operation(operations: Sequence[Operation]) -> dict[str, Any]:
+    """One operation as it is; several as `apply`, with each in its arguments."""
+    said = [{"operation": o.name, "arguments": dict(o.arguments), "seed": o.seed, "exact": o.exact} for o in operations]
+    if len(said) == 1:
+        return said[0]
+    exact = all(o.exact for o in operations)
+    return {"operation": "apply", "arguments": {"operations": said}, "seed": None, "exact": exact}
+
+
+def _tensors(plan: Plan) -> list[dict[str, Any]]:
+    shapes = {name: slot.shape for name, _, _, slot in plan.teacher.tensors()}
+    return [_tensor(tensor, shapes) for tensor in plan.changed]
 
 
 def differences(before: Graph, after: Graph, stored: tuple[int | None, int | None]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from net2net_cli.cli import deepen, diff, env, export, grow, import_, inspect, random_pad, schema, verify, widen
+from net2net_cli.cli import apply, deepen, diff, env, export, grow, import_, inspect, random_pad, schema, verify, widen
 from net2net_cli.cli.boundary import CommandGroup
 from net2net_cli.cli.options import settings
 
@@ -51,6 +51,7 @@ _add("inspect", inspect.inspect, inspect.EXAMPLES)
 _add("widen", widen.widen, widen.EXAMPLES)
 _add("deepen", deepen.deepen, deepen.EXAMPLES)
 _add("grow", grow.grow, grow.EXAMPLES)
+_add("apply", apply.apply, apply.EXAMPLES)
 _add("random-pad", random_pad.random_pad, random_pad.EXAMPLES)
 _add("verify", verify.verify, verify.EXAMPLES)
 _add("diff", diff.diff, diff.EXAMPLES)

@@ -1,4 +1,4 @@
-"""The bigger network that a teacher is to become: a spec, or the user's own code."""
+"""What a growth is given beside a teacher: a bigger network, or a recipe."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from net2net_cli.architecture.shapes import Batch
-from net2net_cli.errors import UsageError
+from net2net_cli.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from net2net_cli.architecture.graph import Graph
+    from net2net_cli.growth.recipe import Instruction
 
 
 def target_graph(target: str, kwargs: tuple[str, ...], teacher: Graph) -> Graph:
@@ -32,6 +33,24 @@ def target_graph(target: str, kwargs: tuple[str, ...], teacher: Graph) -> Graph:
 
     inputs = [_input(i.shape, i.dtype) for i in teacher.inputs]
     return import_source(target, kwargs=dict(map(parse_kwarg, kwargs)), inputs=inputs).graph
+
+
+def read_recipe(path: Path) -> list[Instruction]:
+    """The operations of a recipe file.
+
+    Raises:
+        UsageError: there is no such file.
+        InputError: it is no recipe.
+    """
+    from net2net_cli.checkpoint.os_errors import explain_os_error
+    from net2net_cli.growth.recipe import parse_recipe
+
+    try:
+        return parse_recipe(path.read_text(encoding="utf-8"), where=f"`{path}`")
+    except OSError as error:
+        raise explain_os_error(error, path, "read") from error
+    except UnicodeDecodeError:
+        raise InputError(f"`{path}` is no recipe: it is not UTF-8 text", "`net2net diff --recipe` prints one") from None
 
 
 def _input(shape: tuple[int | Batch, ...], dtype: str) -> str:

@@ -5,7 +5,7 @@ import pytest
 from cli.running import failed, run, spawn
 from net2net_cli.version import __version__
 
-COMMANDS = ("import", "inspect", "widen", "deepen", "random-pad", "verify", "diff", "export", "schema", "env")
+COMMANDS = ("import", "inspect", "widen", "deepen", "grow", "apply", "random-pad", "verify", "diff", "export", "schema", "env")
 
 
 def test_help_lists_every_command_with_a_whole_sentence() -> None:
@@ -36,7 +36,7 @@ def test_version() -> None:
 
 def test_an_unknown_command_names_the_nearest() -> None:
     failed(run("widn", "x"), 2, "there is no command `widn`", "did you mean `widen`?")
-    failed(run("grow", "x"), 2, "there is no command `grow`", "the commands are `import`")
+    failed(run("shrink", "x"), 2, "there is no command `shrink`", "the commands are `import`")
 
 
 def test_an_unknown_option_names_the_nearest() -> None:

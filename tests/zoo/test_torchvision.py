@@ -146,7 +146,7 @@ def check_deepening(one: Teacher, layer: str) -> str | None:
         return found
     new = new_layers(one.net, found)
     block = layer not in one.net.graph.by_name
-    silent = [n for n in new if found.plan is not None and not found.tensor(f"{n}.weight").any()] if block else new
+    silent = [n for n in new if bool(found.plans) and not found.tensor(f"{n}.weight").any()] if block else new
     assert silent
     check_growth(one, found, silent, train=block or not any(n.endswith("_bn") for n in new))
     return None
