@@ -222,10 +222,13 @@ class PositionFlow(Flow):
         return joined, ends[0].size, ends[1].size
 
     def merge(self, factors: Sequence[tuple[Axis, int | None]]) -> Axis:
-        if all(size is None or unchanged(axis, size) for axis, size in factors):
-            return None
         if any(size is None for _, size in factors):
-            raise self.refuse("merges a growing axis with the batch")
+            if any(size is not None and not unchanged(axis, size) for axis, size in factors):
+                raise self.refuse("merges a growing axis with the batch")
+            return None
+        # None only where the run over labels has None too: ops choose their rule by it.
+        if all(axis is None for axis, _ in factors):
+            return None
         position = np.zeros(1, dtype=np.int64)
         for axis, size in factors:
             assert size is not None

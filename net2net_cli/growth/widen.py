@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from net2net_cli.architecture.graph import Graph
 from net2net_cli.channels.counts import Demand, NoCountsError, refuse, solve
-from net2net_cli.channels.labels import Labels, find_labels
+from net2net_cli.channels.labels import Labels, Place, find_labels
 from net2net_cli.channels.positions import StudentRun, run_student
 from net2net_cli.channels.unions import Ints
 from net2net_cli.errors import GrowthRefusedError, SpecError
@@ -71,9 +71,10 @@ def plan_like(graph: Graph, target: Graph, options: WidenOptions | None = None) 
     if not demands:
         raise GrowthRefusedError("the target is no wider than the teacher", "give a spec with wider layers")
     run, _ = _solve(labels, demands, options, set())
-    wrong = next(
-        (n for n, layer, key, slot in run.graph.tensors() if slot.shape != _slot_shape(target, layer.name, key)), None
-    )
+    wrong = _other_shape(run.graph, target)
+    if wrong is not None:  # the layers' own widths leave open which section of a split grows: ask for that as well
+        run, _ = _solve(labels, [*demands, *_demands_of_readers(labels, target)], options, set())
+        wrong = _other_shape(run.graph, target)
     if wrong is not None:
         raise GrowthRefusedError(
             f"`{wrong}` would not get the target's shape", "the other layers of its group must agree"
@@ -81,6 +82,13 @@ def plan_like(graph: Graph, target: Graph, options: WidenOptions | None = None) 
     arguments = {"like": {d.layer: d.width for d in demands}, "split": options.split, "noise": options.noise}
     operation = Operation("widen", arguments, options.seed, exact=options.noise == 0)
     return _plan(labels, run, options, operation, ())
+
+
+def _other_shape(student: Graph, target: Graph) -> str | None:
+    """A tensor whose shape is not the target's."""
+    return next(
+        (n for n, layer, key, slot in student.tensors() if slot.shape != _slot_shape(target, layer.name, key)), None
+    )
 
 
 def _slot_shape(graph: Graph, layer: str, key: str) -> tuple[int, ...]:
@@ -106,15 +114,27 @@ def _weighted(graph: Graph) -> list[str]:
 
 def _demands_like(labels: Labels, target: Graph) -> list[Demand]:
     demands = []
-    for (layer, key, axis), own in labels.found.created.items():
-        slot = _slot_shape(target, layer, key)
-        groups = int(getattr(target.by_name[layer].op, "groups", 1)) if axis else 1
-        width = slot[axis] * groups
+    for place, own in labels.found.created.items():
+        layer, width = place[0], _target_width(target, place)
         if width < own.size:
             raise GrowthRefusedError(f"`{layer}` is {own.size} wide, and only {width} in the target", layer=layer)
         if width > own.size:
             demands.append(Demand(layer, own, width))
     return demands
+
+
+def _demands_of_readers(labels: Labels, target: Graph) -> list[Demand]:
+    """The widths of all other axes that follow or read channels."""
+    places = {p: a for p, a in labels.found.places.items() if p not in labels.found.created and a is not None}
+    tensors = {(layer.name, key) for _, layer, key, _ in target.tensors()}
+    found = [Demand(p[0], a, _target_width(target, p)) for p, a in places.items() if p[:2] in tensors]
+    return [d for d in found if d.width >= d.labels.size]
+
+
+def _target_width(target: Graph, place: Place) -> int:
+    layer, key, axis = place
+    groups = int(getattr(target.by_name[layer].op, "groups", 1)) if axis else 1
+    return _slot_shape(target, layer, key)[axis] * groups
 
 
 def _solve(

@@ -106,3 +106,39 @@ def test_a_depthwise_layer_that_also_reads_the_input_is_not_widened_at_its_secon
     teacher = Teacher.of(DepthwiseTwice(), [(5, 4, 4)])
     with pytest.raises(GrowthRefusedError, match="uses the same weights"):
         teacher.net.widen({"conv": "2x"})
+
+
+class TransposedDepthwiseBesides(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.up = nn.Conv1d(2, 3, 1), nn.ConvTranspose1d(3, 6, 2, groups=3)
+        self.again, self.beside = nn.ConvTranspose1d(6, 12, 2, groups=6), nn.Conv1d(2, 5, 1)
+        self.out, self.out_beside = nn.Conv1d(12, 3, 1), nn.Conv1d(5, 3, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.out(self.again(self.up(self.conv(x)))), self.out_beside(F.relu(self.beside(x)))
+
+
+def test_depthwise_layers_that_do_not_grow_leave_others_to_grow() -> None:
+    teacher = Teacher.of(TransposedDepthwiseBesides(), [(2, 6)])
+    check_growth(teacher, teacher.net.widen({"beside": "2x"}), ["beside"])
+
+
+class ReadInSections(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.left, self.right = nn.Conv1d(2, 8, 1), nn.Conv1d(3, 4, 1), nn.Conv1d(5, 4, 1)
+        self.out = nn.Conv1d(4, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = F.relu(self.conv(x)).split([3, 5], dim=1)
+        return self.out(F.relu(self.left(a) + self.right(b)))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_target_decides_how_much_each_section_of_a_layer_grows(seed: int) -> None:
+    teacher = Teacher.of(ReadInSections(), [(2, 6)])
+    target = teacher.net.widen({"conv": 12}, seed=seed)
+    student = teacher.net.widen(like=target.graph, seed=9)
+    assert [s.shape for *_, s in student.graph.tensors()] == [s.shape for *_, s in target.graph.tensors()]
+    check_growth(teacher, student, ["conv", "left"])
