@@ -51,7 +51,7 @@ def spawn(*arguments: str | Path, poison: Path | None = None, **environment: str
     return Done(done.returncode, done.stdout, done.stderr)
 
 
-def failed(done: Done, code: int, message: str, hint: str) -> None:
+def expects(done: Done, code: int, message: str, hint: str) -> None:
     """The command failed as it should: nothing on stdout, one message, one hint, no traceback."""
     assert done.code == code, done
     assert done.out == ""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.running import failed, leftovers, run
+from cli.running import expects, leftovers, run
 from net2net_cli import Net2Net
 from net2net_cli.errors import ExitCode
 
@@ -18,14 +18,14 @@ def grow(teacher: Path, *arguments: str | Path, out: str = "s.safetensors") -> t
 
 
 def test_an_unknown_layer_names_the_nearest_ones(teacher: Path) -> None:
-    failed(run(*grow(teacher, "block.conv=2x")), 2, "`block.conv` names no layer", "did you mean `block.conv")
-    failed(run("deepen", teacher, "conv9", "-n"), 2, "`conv9` names no layer", "`conv1`")
-    failed(run("inspect", teacher, "conv9"), 2, "`conv9` names no layer", "`conv1`")
+    expects(run(*grow(teacher, "block.conv=2x")), 2, "`block.conv` names no layer", "did you mean `block.conv")
+    expects(run("deepen", teacher, "conv9", "-n"), 2, "`conv9` names no layer", "`conv1`")
+    expects(run("inspect", teacher, "conv9"), 2, "`conv9` names no layer", "`conv1`")
     assert leftovers(teacher.parent) == []
 
 
 def test_a_width_that_is_not_above_the_present_one(teacher: Path) -> None:
-    failed(run(*grow(teacher, "conv1=3")), 2, "`conv1` is 4 wide already", "more than 4")
+    expects(run(*grow(teacher, "conv1=3")), 2, "`conv1` is 4 wide already", "more than 4")
 
 
 @pytest.mark.parametrize("text", ["conv1", "conv1=", "conv1=-2", "conv1=2y", "=3"])
@@ -35,16 +35,16 @@ def test_what_is_no_width(teacher: Path, text: str) -> None:
 
 
 def test_no_width_at_all_shows_an_example(teacher: Path) -> None:
-    failed(run("widen", teacher, "-n"), 2, "no layer and width", f"`net2net widen {teacher} LAYER=2x")
+    expects(run("widen", teacher, "-n"), 2, "no layer and width", f"`net2net widen {teacher} LAYER=2x")
 
 
 def test_two_widths_for_one_layer_or_group(teacher: Path) -> None:
-    failed(run(*grow(teacher, "conv1=6", "conv1=8")), 2, "`conv1` is asked for two widths", "give one")
-    failed(run(*grow(teacher, "conv1=6", "block.conv3=8")), 2, "grow together", "same width")
+    expects(run(*grow(teacher, "conv1=6", "conv1=8")), 2, "`conv1` is asked for two widths", "give one")
+    expects(run(*grow(teacher, "conv1=6", "block.conv3=8")), 2, "grow together", "same width")
 
 
 def test_like_and_widths_exclude_each_other(teacher: Path) -> None:
-    failed(run(*grow(teacher, "conv1=6", "--like", teacher)), 2, "`--like` and LAYER=WIDTH", "leave one")
+    expects(run(*grow(teacher, "conv1=6", "--like", teacher)), 2, "`--like` and LAYER=WIDTH", "leave one")
 
 
 @pytest.mark.parametrize("value", ["nan", "inf"])
@@ -53,7 +53,7 @@ def test_numbers_that_are_none(teacher: Path, value: str) -> None:
 
 
 def test_the_output_layer_is_refused(teacher: Path) -> None:
-    failed(run(*grow(teacher, "fc=2x")), 4, "`fc` cannot be widened: it is the network's output", "net2net inspect")
+    expects(run(*grow(teacher, "fc=2x")), 4, "`fc` cannot be widened: it is the network's output", "net2net inspect")
     assert leftovers(teacher.parent) == []
 
 
@@ -77,18 +77,18 @@ def test_a_checkpoint_without_a_spec_says_how_to_make_one(tmp_path: Path) -> Non
 
     path = tmp_path / "bare.safetensors"
     save_file({"x": np.zeros(3, dtype=np.float32)}, path)
-    failed(run("inspect", path), 2, "has no spec", "net2net import")
+    expects(run("inspect", path), 2, "has no spec", "net2net import")
 
 
 def test_broken_json_is_told_with_its_place(teacher: Path) -> None:
     broken = teacher.with_name("broken.json")
     broken.write_text('{"format": "net2net-spec", "version": 1, "layers": [')
-    failed(run("inspect", broken), 3, "not valid JSON", "net2net import")
+    expects(run("inspect", broken), 3, "not valid JSON", "net2net import")
 
 
 def test_a_truncated_checkpoint(teacher: Path) -> None:
     teacher.write_bytes(teacher.read_bytes()[:-100])
-    failed(run(*grow(teacher, "conv1=6")), 3, "cut short", "copy, download or export it again")
+    expects(run(*grow(teacher, "conv1=6")), 3, "cut short", "copy, download or export it again")
     assert leftovers(teacher.parent) == []
 
 
@@ -110,56 +110,56 @@ def test_a_pickle_is_not_run(tmp_path: Path) -> None:
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    failed(run("inspect", tmp_path / "no.safetensors"), 2, "no such file", "check the path")
-    failed(run("widen", tmp_path / "no.safetensors", "a=2x", "-n"), 2, "no such file", "check the path")
+    expects(run("inspect", tmp_path / "no.safetensors"), 2, "no such file", "check the path")
+    expects(run("widen", tmp_path / "no.safetensors", "a=2x", "-n"), 2, "no such file", "check the path")
 
 
 def test_a_folder_in_place_of_a_checkpoint(tmp_path: Path) -> None:
-    failed(run("inspect", tmp_path), 2, "is a folder", "ls")
+    expects(run("inspect", tmp_path), 2, "is a folder", "ls")
 
 
 def test_no_place_for_the_student(teacher: Path) -> None:
-    failed(run("widen", teacher, "conv1=6"), 2, "no place for the student", "`--dry-run`")
+    expects(run("widen", teacher, "conv1=6"), 2, "no place for the student", "`--dry-run`")
 
 
 def test_the_output_exists(teacher: Path) -> None:
     out = teacher.with_name("s.safetensors")
     out.write_text("mine")
-    failed(run(*grow(teacher, "conv1=6")), 2, f"`{out}` exists", "--force")
+    expects(run(*grow(teacher, "conv1=6")), 2, f"`{out}` exists", "--force")
     assert out.read_text() == "mine"
     assert run(*grow(teacher, "conv1=6"), "--force").code == 0
 
 
 def test_the_output_is_a_folder(teacher: Path) -> None:
     teacher.with_name("s.safetensors").mkdir()
-    failed(run(*grow(teacher, "conv1=6")), 2, "is a folder", "student.safetensors")
+    expects(run(*grow(teacher, "conv1=6")), 2, "is a folder", "student.safetensors")
 
 
 def test_the_output_is_the_teacher_even_by_a_link_and_with_force(teacher: Path) -> None:
     link = teacher.with_name("link.safetensors")
     link.symlink_to(teacher)
     for out in (teacher, link):
-        failed(run("widen", teacher, "conv1=6", "-o", out, "--force"), 2, "is the teacher itself", "another name")
+        expects(run("widen", teacher, "conv1=6", "-o", out, "--force"), 2, "is the teacher itself", "another name")
 
 
 def test_the_output_has_another_suffix(teacher: Path) -> None:
-    failed(run(*grow(teacher, "conv1=6", out="s.pt")), 2, "must end in `.safetensors`", "s.safetensors")
+    expects(run(*grow(teacher, "conv1=6", out="s.pt")), 2, "must end in `.safetensors`", "s.safetensors")
 
 
 def test_the_folder_of_the_output_does_not_exist(teacher: Path) -> None:
     out = teacher.parent / "no" / "s.safetensors"
-    failed(run("widen", teacher, "conv1=6", "-o", out), 2, "there is no folder", "mkdir -p")
+    expects(run("widen", teacher, "conv1=6", "-o", out), 2, "there is no folder", "mkdir -p")
 
 
 def test_the_folder_of_the_output_is_read_only(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.access", lambda _, mode, **__: mode == os.R_OK)  # root may write anywhere
-    failed(run(*grow(teacher, "conv1=6")), 5, "no permission to write", "another folder")
+    expects(run(*grow(teacher, "conv1=6")), 5, "no permission to write", "another folder")
 
 
 def test_a_full_disk(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil._ntuple_diskusage(10, 10, 0)
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
-    failed(run(*grow(teacher, "conv1=6")), 5, "disk full", "free some space")
+    expects(run(*grow(teacher, "conv1=6")), 5, "disk full", "free some space")
     assert leftovers(teacher.parent) == []
 
 
@@ -168,7 +168,7 @@ def test_a_missing_device(teacher: Path) -> None:
 
     name = "mps" if torch.cuda.is_available() else "cuda"
     done = run("widen", teacher, "conv1=6", "-o", teacher.with_name("s.safetensors"), "--device", name)
-    failed(done, 5, f"`{name}` cannot be used", "`--no-verify`")
+    expects(done, 5, f"`{name}` cannot be used", "`--no-verify`")
     assert "net2net env" in done.err
     assert leftovers(teacher.parent) == []
 

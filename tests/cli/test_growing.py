@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from cli.running import failed, leftovers, run, sha256, spawn
+from cli.running import expects, leftovers, run, sha256, spawn
 from net2net_cli import Net2Net
 
 FAST = "--no-verify"
@@ -84,7 +84,7 @@ def test_a_dry_run_prints_every_changed_tensor_and_writes_nothing(teacher: Path)
 
 
 def test_a_dry_run_still_refuses_a_place_that_cannot_be(teacher: Path) -> None:
-    failed(run("widen", teacher, "conv1=2x", "-n", "-o", teacher), 2, "is the teacher itself", "another name")
+    expects(run("widen", teacher, "conv1=2x", "-n", "-o", teacher), 2, "is the teacher itself", "another name")
 
 
 def test_json_has_the_same_keys_whether_or_not_anything_is_written(teacher: Path) -> None:
@@ -157,7 +157,7 @@ def test_no_torch_is_imported(teacher: Path, poison: Path, command: tuple[str, .
 
 def test_the_poison_is_seen(teacher: Path, poison: Path) -> None:
     done = spawn("widen", teacher, "conv1=2x", "-o", teacher.with_name("s.safetensors"), poison=poison)
-    failed(done, 5, "cannot import PyTorch: torch was imported", "`--no-verify`")
+    expects(done, 5, "cannot import PyTorch: torch was imported", "`--no-verify`")
     assert leftovers(teacher.parent) == []
 
 
@@ -181,7 +181,7 @@ def test_a_student_that_differs_is_not_published(teacher: Path, monkeypatch: pyt
 
     monkeypatch.setattr(Net2Net, "write", wrong)
     done = run("widen", teacher, "conv1=2x", "-o", teacher.with_name("s.safetensors"), "--device", "cpu")
-    failed(done, 1, "the outputs differ", "nothing was written")
+    expects(done, 1, "the outputs differ", "nothing was written")
     assert leftovers(teacher.parent) == []
 
 
@@ -200,6 +200,6 @@ def test_nan_weights_are_grown_only_when_that_is_asked_for(teacher: Path) -> Non
     tensors["conv1.weight"][0] = np.nan
     bad, out = teacher.with_name("bad.safetensors"), teacher.with_name("s.safetensors")
     Net2Net.from_tensors(model.graph, tensors).save(bad)
-    failed(run("widen", bad, "conv1=2x", "-o", out, FAST), 3, "tensor `conv1.weight`", "--allow-nan")
+    expects(run("widen", bad, "conv1=2x", "-o", out, FAST), 3, "tensor `conv1.weight`", "--allow-nan")
     assert not out.exists()
     assert run("widen", bad, "conv1=2x", "-o", out, FAST, "--allow-nan").code == 0

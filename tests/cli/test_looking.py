@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from channels.sketch import chain, conv, deconv, layer, linear, make, network
 
-from cli.running import failed, leftovers, run, spawn
+from cli.running import expects, leftovers, run, spawn
 from net2net_cli import Net2Net
 from net2net_cli.architecture.cost import layer_multiply_adds, multiply_adds, parameters
 
@@ -51,7 +51,7 @@ def test_inspect_of_a_layer_gives_every_reason(teacher: Path) -> None:
 def test_inspect_takes_globs_and_blocks_and_refuses_the_rest(teacher: Path) -> None:
     names = [layer["name"] for layer in run("inspect", teacher, "block", "conv*", "--json").json["layers"]]
     assert names == ["block.conv2", "block.conv3", "conv1"]
-    failed(run("inspect", teacher, "relu1"), 2, "`relu1` (ReLU) has no parameters", "ask about `bn1`")
+    expects(run("inspect", teacher, "relu1"), 2, "`relu1` (ReLU) has no parameters", "ask about `bn1`")
 
 
 def test_inspect_json_has_everything(teacher: Path) -> None:
@@ -145,11 +145,11 @@ def test_export_to_torch_is_a_state_dict(teacher: Path) -> None:
 def test_export_replaces_nothing_unasked_and_never_what_it_exports(teacher: Path) -> None:
     out = teacher.with_name("s.py")
     out.write_text("mine")
-    failed(run("export", teacher, "--to", "python", "-o", out), 2, f"`{out}` exists", "--force")
+    expects(run("export", teacher, "--to", "python", "-o", out), 2, f"`{out}` exists", "--force")
     for path in (teacher, teacher.with_suffix(".json")):
-        failed(run("export", teacher, "--to", "python", "-o", path, "--force"), 2, "is what is exported", "another")
-    failed(run("export", teacher, "--to", "python"), 2, "no place for the export", "teacher.py")
-    failed(run("export", teacher, "--to", "torch", "-o", teacher.parent), 2, "is a folder", "model.pt")
+        expects(run("export", teacher, "--to", "python", "-o", path, "--force"), 2, "is what is exported", "another")
+    expects(run("export", teacher, "--to", "python"), 2, "no place for the export", "teacher.py")
+    expects(run("export", teacher, "--to", "torch", "-o", teacher.parent), 2, "is a folder", "model.pt")
     assert out.read_text() == "mine"
     assert leftovers(teacher.parent) == ["s.py"]
 
@@ -225,21 +225,21 @@ def test_import_writes_spec_and_checkpoint_and_sums_up(module: str, tmp_path: Pa
 
 
 def test_import_refuses_places_before_it_runs_the_users_code(module: str, tmp_path: Path) -> None:
-    failed(run("import", module), 2, "no place for the checkpoint", "-o teacher.safetensors")
+    expects(run("import", module), 2, "no place for the checkpoint", "-o teacher.safetensors")
     done = run("import", module, "-o", tmp_path / "t.pt")
     assert done.code == 2
     assert "hello" not in done.err
     weights = tmp_path / "w.safetensors"
     weights.write_bytes(b"theirs")
     done = run("import", module, "--weights", weights, "-o", weights, "--force")
-    failed(done, 2, "never overwritten", "another name")
-    failed(run("import", module, "--kwarg", "7", "-o", "x.safetensors"), 2, "is not NAME=VALUE", "num_classes=10")
+    expects(done, 2, "never overwritten", "another name")
+    expects(run("import", module, "--kwarg", "7", "-o", "x.safetensors"), 2, "is not NAME=VALUE", "num_classes=10")
 
 
 def test_a_source_that_ends_the_process_is_not_taken_for_success(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text("import sys\nsys.exit(0)\n")
     done = run("import", f"{tmp_path / 'script.py'}:Net", "-o", tmp_path / "t.safetensors")
-    failed(done, 3, "ended the process", "__main__")
+    expects(done, 3, "ended the process", "__main__")
 
 
 def test_imported_nan_is_refused_unless_asked_for(module: str, tmp_path: Path) -> None:

@@ -2,10 +2,23 @@ from __future__ import annotations
 
 import pytest
 
-from cli.running import failed, run, spawn
+from cli.running import expects, run, spawn
 from net2net_cli.version import __version__
 
-COMMANDS = ("import", "inspect", "widen", "deepen", "grow", "apply", "random-pad", "verify", "diff", "export", "schema", "env")
+COMMANDS = tuple("import inspect widen deepen grow apply random-pad verify diff export schema env".split())
+    "import",
+    "inspect",
+    "widen",
+    "deepen",
+    "grow",
+    "apply",
+    "random-pad",
+    "verify",
+    "diff",
+    "export",
+    "schema",
+    "env",
+)
 
 
 def test_help_lists_every_command_with_a_whole_sentence() -> None:
@@ -35,28 +48,32 @@ def test_version() -> None:
 
 
 def test_an_unknown_command_names_the_nearest() -> None:
-    failed(run("widn", "x"), 2, "there is no command `widn`", "did you mean `widen`?")
-    failed(run("shrink", "x"), 2, "there is no command `shrink`", "the commands are `import`")
+    expects(run("widn", "x"), 2, "there is no command `widn`", "did you mean `widen`?")
+    expects(run("shrink", "x"), 2, "there is no command `shrink`", "the commands are `import`")
 
 
 def test_an_unknown_option_names_the_nearest() -> None:
-    failed(run("widen", "x", "--forse"), 2, "there is no option `--forse`", "did you mean `--force`?")
-    failed(run("widen", "x", "-Z"), 2, "there is no option `-Z`", "net2net widen --help")
+    expects(run("widen", "x", "--forse"), 2, "there is no option `--forse`", "did you mean `--force`?")
+    expects(run("widen", "x", "-Z"), 2, "there is no option `-Z`", "net2net widen --help")
 
 
 def test_a_missing_argument_shows_an_example() -> None:
-    failed(run("widen"), 2, "`net2net widen` needs TEACHER", "net2net widen teacher.safetensors")
+    expects(run("widen"), 2, "`net2net widen` needs TEACHER", "net2net widen teacher.safetensors")
 
 
 def test_values_of_the_wrong_kind() -> None:
-    failed(run("widen", "x", "a=2x", "--seed", "abc"), 2, "invalid value for `--seed`", "net2net widen --help")
-    failed(run("widen", "x", "a=2x", "--split", "half"), 2, "`half` is not one of", "net2net widen --help")
-    failed(run("verify", "x", "y", "--batch", "0"), 2, "invalid value for `--batch`", "net2net verify --help")
+    expects(run("widen", "x", "a=2x", "--seed", "abc"), 2, "invalid value for `--seed`", "net2net widen --help")
+    expects(run("widen", "x", "a=2x", "--split", "half"), 2, "`half` is not one of", "net2net widen --help")
+    expects(run("verify", "x", "y", "--batch", "0"), 2, "invalid value for `--batch`", "net2net verify --help")
 
 
 def test_onnx_is_not_available_yet() -> None:
-    failed(run("export", "x", "--to", "onnx", "-o", "y"), 2, "`--to onnx` is not available yet", "`python` and `torch`")
-    failed(run("export", "x", "--to", "keras", "-o", "y"), 2, "`--to keras` is not available", "`python` and `torch`")
+    expects(
+        run("export", "x", "--to", "onnx", "-o", "y"), 2, "`--to onnx` is not available yet", "`python` and `torch`"
+    )
+    expects(
+        run("export", "x", "--to", "keras", "-o", "y"), 2, "`--to keras` is not available", "`python` and `torch`"
+    )
 
 
 def test_help_and_schema_import_no_torch(poison: object) -> None:

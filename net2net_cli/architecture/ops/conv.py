@@ -63,6 +63,16 @@ class ConvolutionBase(Op):
         slots = {"weight": TensorSlot((outer, inner // self.groups, *self.kernel_size))}
         return slots | ({"bias": TensorSlot((self.out_channels,))} if self.bias else {})
 
+    def shape(self, *inputs: Shape) -> Shape:
+        (x,) = inputs
+        expect_rank(x, self.rank + 2)
+        expect_channels(x[1], self.in_channels)
+        return (x[0], self.out_channels, *(self._length(fixed(n), i) for i, n in enumerate(x[2:])))
+
+    def _length(self, size: int, i: int) -> int:
+        """The output's size along its i-th axis behind the channels."""
+        raise NotImplementedError(self.name)
+
     def flow(self, f: Flow, *inputs: Channels) -> Axes:
         batch, channels, *space = inputs[0].axes
         for axis in space:
@@ -97,12 +107,6 @@ class ConvolutionBase(Op):
 @dataclass(frozen=True)
 class Convolution(ConvolutionBase):
     """Cross-correlation with `weight` of shape (out, in / groups, *kernel)."""
-
-    def shape(self, *inputs: Shape) -> Shape:
-        (x,) = inputs
-        expect_rank(x, self.rank + 2)
-        expect_channels(x[1], self.in_channels)
-        return (x[0], self.out_channels, *(self._length(fixed(n), i) for i, n in enumerate(x[2:])))
 
     def _length(self, size: int, i: int) -> int:
         span = self.dilation[i] * (self.kernel_size[i] - 1)
@@ -141,12 +145,6 @@ class TransposedConvolution(ConvolutionBase):
     transposed = True
 
     output_padding: tuple[int, ...]
-
-    def shape(self, *inputs: Shape) -> Shape:
-        (x,) = inputs
-        expect_rank(x, self.rank + 2)
-        expect_channels(x[1], self.in_channels)
-        return (x[0], self.out_channels, *(self._length(fixed(n), i) for i, n in enumerate(x[2:])))
 
     def _length(self, size: int, i: int) -> int:
         padding = self.padding[i]
