@@ -5,19 +5,8 @@ import pytest
 from cli.running import expects, run, spawn
 from net2net_cli.version import __version__
 
-COMMANDS = tuple("import inspect widen deepen grow apply random-pad verify diff export schema env".split())
-    "import",
-    "inspect",
-    "widen",
-    "deepen",
-    "grow",
-    "apply",
-    "random-pad",
-    "verify",
-    "diff",
-    "export",
-    "schema",
-    "env",
+COMMANDS = tuple(
+    ["import", "inspect", "widen", "deepen", "grow", "apply", "random-pad", "verify", "diff", "export", "schema", "env"]
 )
 
 
@@ -71,9 +60,7 @@ def test_onnx_is_not_available_yet() -> None:
     expects(
         run("export", "x", "--to", "onnx", "-o", "y"), 2, "`--to onnx` is not available yet", "`python` and `torch`"
     )
-    expects(
-        run("export", "x", "--to", "keras", "-o", "y"), 2, "`--to keras` is not available", "`python` and `torch`"
-    )
+    expects(run("export", "x", "--to", "keras", "-o", "y"), 2, "`--to keras` is not available", "`python` and `torch`")
 
 
 def test_help_and_schema_import_no_torch(poison: object) -> None:
