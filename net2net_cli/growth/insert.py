@@ -183,8 +183,10 @@ def _reader(graph: Graph, site: Site, original: Graph) -> Layer | None:
     shared = reader.weights_of is not None or any(other.weights_of == reader.name for other in graph.layers)
     if shared or original.by_name.get(reader.name) != reader:
         return None
-    plain = isinstance(reader.op, conv.Convolution) and reader.op.groups == 1
-    return reader if plain or isinstance(reader.op, conv.Linear) else None
+    # A linear layer reads the last axis, which behind a convolution is none of channels; and the other way round.
+    if isinstance(site.layer.op, conv.Linear):
+        return reader if isinstance(reader.op, conv.Linear) else None
+    return reader if isinstance(reader.op, conv.Convolution) and reader.op.groups == 1 else None
 
 
 def _reading(op: Op, width: int) -> Op:

@@ -5,8 +5,9 @@ import pytest
 from cli.running import expects, run, spawn
 from net2net_cli.version import __version__
 
-COMMANDS = tuple(
-    ["import", "inspect", "widen", "deepen", "grow", "apply", "random-pad", "verify", "diff", "export", "schema", "env"]
+COMMANDS = (
+    *("import", "inspect", "widen", "deepen", "grow", "apply"),
+    *("random-pad", "verify", "diff", "export", "schema", "env"),
 )
 
 

@@ -142,3 +142,11 @@ def test_a_target_decides_how_much_each_section_of_a_layer_grows(seed: int) -> N
     student = teacher.net.widen(like=target.graph, seed=9)
     assert [s.shape for *_, s in student.graph.tensors()] == [s.shape for *_, s in target.graph.tensors()]
     check_growth(teacher, student, ["conv", "left"])
+
+
+def test_a_pair_behind_a_layer_is_not_left_to_a_reader_of_another_axis() -> None:
+    over_length = nn.Sequential(nn.Conv1d(5, 7, 3, padding=1), nn.GELU(), nn.Linear(6, 4))
+    over_tokens = nn.Sequential(nn.Linear(6, 7), nn.GELU(), nn.Conv1d(5, 4, 1))
+    for model in (over_length, over_tokens):
+        teacher = Teacher.of(model, [(5, 6)])
+        check_growth(teacher, teacher.net.deepen(["0"]), ["0_deeper1", "0_deeper1_join"])
