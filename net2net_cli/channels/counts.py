@@ -68,6 +68,7 @@ class _Component:
         for number, row in enumerate(self.rows):
             for member in distinct(row.sections).tolist():
                 self.where.setdefault(member, []).append(number)
+        self.asked = [(r, np.bincount(r.sections[0], minlength=frozen.size)) for r in rows if r.target is not None]
 
     def fill(self, counts: Ints) -> None:
         """Whole multiples first: giving every class as many more copies keeps every equation."""
@@ -97,7 +98,7 @@ class _Component:
                 chosen = self._fewest(able, counts, min(int(deficits[section]), able.size), rng)
                 counts[chosen] += 1
                 continue
-            able = np.array([m for m in able.tolist() if self._has_room(m, counts)], dtype=np.int64)
+            able = self._with_room(able, counts)
             if not able.size:
                 raise NoCountsError(lacking.layer, self._explain(lacking, section))
             counts[self._fewest(able, counts, 1, rng)] += 1
@@ -114,13 +115,11 @@ class _Component:
         order = np.lexsort((rng.random(able.size), counts[able]))
         return able[order[:how_many]]
 
-    def _has_room(self, member: int, counts: Ints) -> bool:
-        """Whether one more copy overshoots no demand."""
-        for number in self.where[member]:
-            row = self.rows[number]
-            if row.target is not None and int((row.sections[0] == member).sum()) > int(row.deficits(counts)[0]):
-                return False
-        return True
+    def _with_room(self, able: Ints, counts: Ints) -> Ints:
+        """Those of which one more copy overshoots no demand."""
+        for row, times in self.asked:
+            able = able[(times[able] == 0) | (times[able] <= row.deficits(counts)[0])]
+        return able
 
     def _explain(self, row: _Row, section: int) -> str:
         members = row.sections[section]
