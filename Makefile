@@ -33,8 +33,9 @@ help: ## this list
 
 setup: $(READY) ## make .venv and install net2net into it, with all that it needs (two minutes)
 
+# One thread: for networks this small, more would mostly wait for each other.
 demo: $(READY) ## grow the sample networks through a Makefile, and compare students with teachers
-	@$(MAKE) --no-print-directory -f examples/Makefile OUT='$(DEMO_OUTPUT)' BIN='$(BIN)'
+	@OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -f examples/Makefile OUT='$(DEMO_OUTPUT)' BIN='$(BIN)'
 
 # One thread a worker: the workers share the cores.
 test: $(READY) ## run the tests (but for the slow ones)
