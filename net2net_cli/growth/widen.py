@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from net2net_cli.architecture.graph import Graph
+from net2net_cli.architecture.ops.norm import GroupNorm
 from net2net_cli.channels.counts import Demand, NoCountsError, refuse, solve
 from net2net_cli.channels.labels import Labels, Place, find_labels
 from net2net_cli.channels.positions import StudentRun, run_student
@@ -79,6 +80,7 @@ def plan_like(graph: Graph, target: Graph, options: WidenOptions | None = None) 
         raise GrowthRefusedError(
             f"`{wrong}` would not get the target's shape", "the other layers of its group must agree"
         )
+    _same_groups(run.graph, target)
     arguments = {"like": {d.layer: d.width for d in demands}, "split": options.split, "noise": options.noise}
     operation = Operation("widen", arguments, options.seed, exact=options.noise == 0)
     return _plan(labels, run, options, operation, ())
@@ -89,6 +91,18 @@ def _other_shape(student: Graph, target: Graph) -> str | None:
     return next(
         (n for n, layer, key, slot in student.tensors() if slot.shape != _slot_shape(target, layer.name, key)), None
     )
+
+
+def _same_groups(student: Graph, target: Graph) -> None:
+    """A norm's groups show in no tensor's shape, and in the target's own class the student would have the target's."""
+    for layer in student.layers:
+        ours, theirs = layer.op, target.by_name[layer.name].op if layer.name in target.by_name else None
+        if isinstance(ours, GroupNorm) and isinstance(theirs, GroupNorm) and ours.num_groups != theirs.num_groups:
+            raise GrowthRefusedError(
+                f"`{layer.name}` would have {ours.num_groups} groups, and has {theirs.num_groups} in the target",
+                "whole groups are copied: give the target as many times more groups as it has channels",
+                layer=layer.name,
+            )
 
 
 def _slot_shape(graph: Graph, layer: str, key: str) -> tuple[int, ...]:
@@ -115,6 +129,8 @@ def _weighted(graph: Graph) -> list[str]:
 def _demands_like(labels: Labels, target: Graph) -> list[Demand]:
     demands = []
     for place, own in labels.found.created.items():
+        if place[1] not in target.by_name[place[0]].op.tensors():
+            continue  # channels between two tensors of one layer, such as an attention's heads
         layer, width = place[0], _target_width(target, place)
         if width < own.size:
             raise GrowthRefusedError(f"`{layer}` is {own.size} wide, and only {width} in the target", layer=layer)

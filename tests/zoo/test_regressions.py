@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - everyone's name for it
 
@@ -150,3 +151,51 @@ def test_a_pair_behind_a_layer_is_not_left_to_a_reader_of_another_axis() -> None
     for model in (over_length, over_tokens):
         teacher = Teacher.of(model, [(5, 6)])
         check_growth(teacher, teacher.net.deepen(["0"]), ["0_deeper1", "0_deeper1_join"])
+
+
+class NormOfAllChannels(nn.Module):
+    """Copies of the whole would lie across the sections of the grouped convolutions."""
+
+    def __init__(self, groups: int = 1, width: int = 8) -> None:
+        super().__init__()
+        self.stem, self.conv = nn.Conv1d(2, 4, 3), nn.Conv1d(4, width, 1, groups=2)
+        self.norm, self.last = nn.GroupNorm(groups, width), nn.Conv1d(width, 4, 3, groups=2)
+        self.out = nn.Conv1d(4, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(F.relu(self.last(self.norm(self.conv(F.relu(self.stem(x)))))))
+
+
+def test_a_norm_of_all_channels_stays_one_between_grouped_convolutions() -> None:
+    teacher = Teacher.of(NormOfAllChannels(), [(2, 9)])
+    student = teacher.net.widen({"conv": "2x"})
+    check_growth(teacher, student, ["conv", "last", "norm"])
+    assert getattr(student.graph.by_name["norm"].op, "num_groups", None) == 1
+    target = Teacher.of(NormOfAllChannels(width=16), [(2, 9)]).net.graph
+    check_growth(teacher, teacher.net.widen(like=target), ["conv", "last", "norm"])
+
+
+def test_a_target_whose_norm_has_other_groups_than_the_student_would_have_is_refused() -> None:
+    teacher = Teacher.of(NormOfAllChannels(groups=2), [(2, 9)])
+    target = Teacher.of(NormOfAllChannels(groups=2, width=16), [(2, 9)]).net.graph
+    with pytest.raises(GrowthRefusedError, match="`norm` would have 4 groups, and has 2 in the target"):
+        teacher.net.widen(like=target)
+
+
+class NormOverTurnedChannels(nn.Module):
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.norm, self.out = nn.Conv1d(2, 5, 1), norm, nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(torch.tanh(self.norm(self.conv(x).transpose(1, 2))))
+
+
+@pytest.mark.parametrize(
+    "norm", [nn.GroupNorm(3, 6), nn.InstanceNorm1d(6), nn.BatchNorm1d(6, track_running_stats=False)]
+)
+def test_norms_take_statistics_over_channels_with_equally_many_copies(norm: nn.Module) -> None:
+    teacher = Teacher.of(NormOverTurnedChannels(norm), [(2, 6)])
+    check_growth(teacher, teacher.net.widen({"conv": "3x"}), ["conv"])
+    with pytest.raises(GrowthRefusedError):
+        teacher.net.widen({"conv": "+1"})

@@ -47,7 +47,10 @@ class PerChannelNorm(Op):
             if slot.shape:
                 f.carry(name, 0, axes[1], size=self.num_features)
         for axis in axes[2:]:
-            f.mix(axis, "takes statistics over it")
+            if self.track_running_stats:  # what is tracked is divided by n − 1, and n would change
+                f.mix(axis, "takes statistics over it")
+            else:
+                f.uniform(axis, "takes statistics over it")
         f.set(num_features=f.width(axes[1], self.num_features))
         return axes
 
@@ -134,7 +137,8 @@ class FrozenBatchNorm2d(Op):
 class GroupNorm(Op):
     """Normalises groups of channels (Wu & He 2018, arXiv:1803.08494).
 
-    Whole groups are copied: each copy sees its teacher group's own mean and variance.
+    Whole groups are copied: each copy sees its teacher group's own mean and variance. A single group stays one, in
+    which every channel has equally many copies.
     """
 
     num_groups: int
@@ -156,11 +160,15 @@ class GroupNorm(Op):
 
     def flow(self, f: Flow, *inputs: Channels) -> Axes:
         axes = inputs[0].axes
-        groups = f.whole_parts(axes[1], size=self.num_channels, parts=self.num_groups)
+        groups = 1
+        if self.num_groups == 1:
+            f.uniform(axes[1], "takes statistics over it")
+        else:
+            groups = f.whole_parts(axes[1], size=self.num_channels, parts=self.num_groups)
         for name in self.tensors():
             f.carry(name, 0, axes[1], size=self.num_channels)
         for axis in axes[2:]:
-            f.mix(axis, "takes statistics over it")
+            f.uniform(axis, "takes statistics over it")
         f.set(num_groups=groups, num_channels=f.width(axes[1], self.num_channels))
         return axes
 
