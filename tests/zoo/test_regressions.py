@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -20,13 +22,13 @@ class StridedOverChannels(nn.Module):
         self.conv, self.middle = nn.Conv2d(3, 7, 1), middle
         self.last, self.out = nn.Conv1d(20, 6, 1), nn.Linear(6 * length, 3)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         x = self.middle(self.conv(x).flatten(2).transpose(1, 2))
         return self.out(F.relu(self.last(x)).flatten(1))
 
 
 class Padded(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         return F.pad(x, (1, 1), mode="reflect")
 
 
@@ -54,7 +56,7 @@ class SizeTakenFromChannels(nn.Module):
         self.stretched = stretched
         self.a, self.b, self.out = nn.Conv1d(2, 5, 1), nn.Conv1d(2, 4, 1), nn.Linear(20, 3)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         a, b = self.a(x), F.relu(self.b(x))
         if self.stretched:
             return self.out(b.mean(2, keepdim=True).expand(-1, -1, a.shape[1]).flatten(1)) + a.mean((1, 2))[:, None]
@@ -77,7 +79,7 @@ class NormOverTokens(nn.Module):
         self.linear, self.norm, self.activation = nn.Linear(6, 4), nn.BatchNorm1d(tokens), activation
         self.out = nn.Linear(4 * tokens, 3)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         return self.out(self.activation(self.norm(self.linear(x))).flatten(1))
 
 
@@ -99,7 +101,7 @@ class DepthwiseTwice(nn.Module):
         super().__init__()
         self.conv, self.out = nn.Conv2d(5, 5, 1, groups=5), nn.Linear(5, 3)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         return self.out(self.conv(F.relu(self.conv(x))).mean((2, 3)))
 
 
@@ -131,8 +133,8 @@ class ReadInSections(nn.Module):
         self.conv, self.left, self.right = nn.Conv1d(2, 8, 1), nn.Conv1d(3, 4, 1), nn.Conv1d(5, 4, 1)
         self.out = nn.Conv1d(4, 3, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        a, b = F.relu(self.conv(x)).split([3, 5], dim=1)
+    def forward(self, x: Tensor) -> Any:
+        a, b = torch.split(F.relu(self.conv(x)), [3, 5], dim=1)
         return self.out(F.relu(self.left(a) + self.right(b)))
 
 
@@ -162,7 +164,7 @@ class NormOfAllChannels(nn.Module):
         self.norm, self.last = nn.GroupNorm(groups, width), nn.Conv1d(width, 4, 3, groups=2)
         self.out = nn.Conv1d(4, 3, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         return self.out(F.relu(self.last(self.norm(self.conv(F.relu(self.stem(x)))))))
 
 
@@ -187,7 +189,7 @@ class NormOverTurnedChannels(nn.Module):
         super().__init__()
         self.conv, self.norm, self.out = nn.Conv1d(2, 5, 1), norm, nn.Linear(5, 3)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         return self.out(torch.tanh(self.norm(self.conv(x).transpose(1, 2))))
 
 
