@@ -6,13 +6,16 @@ from dataclasses import dataclass
 
 from net2net_cli.architecture.graph import Graph, Layer
 from net2net_cli.architecture.ops import activation as act
-from net2net_cli.architecture.ops import arithmetic, conv, dropout, join, norm, pool, shape
+from net2net_cli.architecture.ops import arithmetic, attention, conv, dropout, join, norm, pool, shape
 from net2net_cli.architecture.shapes import show
 from net2net_cli.errors import GrowthRefusedError
 from net2net_cli.growth.rewrite import free_name, insert_behind, renamed
 
-WEIGHTED = (conv.ConvolutionBase, conv.Linear, norm.PerChannelNorm, norm.GroupNorm, norm.LayerNorm)
-"""Ops whose output is zero where all their parameters are."""
+WEIGHTED = (
+    *(conv.ConvolutionBase, conv.Linear, norm.PerChannelNorm, norm.GroupNorm, norm.LayerNorm),
+    attention.MultiheadAttention,
+)
+"""Ops whose output is zero where their `silent` parameters are."""
 
 PASS_ZERO = (
     *(act.Identity, act.ReLU, act.ReLU6, act.LeakyReLU, act.PReLU, act.GELU, act.SiLU, act.Hardswish, act.Tanh),
@@ -60,11 +63,24 @@ def find_block(graph: Graph, name: str) -> Block:
     if graph.shapes[stream] != graph.shapes[out]:
         change = f"{show(graph.shapes[stream])} to {show(graph.shapes[out])}"
         raise _refusal(name, f"it changes the shape from {change}, so that its copy could not be added to the stream")
-    addition = _addition(graph, name, out)
-    branches = [value for value in addition.inputs if value != stream]
-    if len(branches) != 1:
-        raise _refusal(name, f"no operand of its last addition (`{addition.name}`) is the block's own input")
-    return Block(name, layers, stream, out, _silenced(graph, name, inside, branches[0]))
+    silenced = _along(graph, name, inside, _addition(graph, name, out).name, stream)
+    if silenced is None:
+        raise _refusal(name, "its input does not reach its output through additions alone")
+    return Block(name, layers, stream, out, silenced)
+
+
+def _along(graph: Graph, name: str, inside: set[str], value: str, stream: str) -> tuple[str, ...] | None:
+    """What must be silent for `value` to be the stream: one branch at each addition on the way; None without a way."""
+    if value == stream:
+        return ()
+    layer = graph.by_name.get(value)
+    if layer is None or value not in inside or not isinstance(layer.op, arithmetic.Add) or layer.op.scalar is not None:
+        return None
+    for way, branch in (layer.inputs, layer.inputs[::-1]):
+        before = _along(graph, name, inside, way, stream)
+        if before is not None:
+            return tuple(dict.fromkeys((*before, *_silenced(graph, name, inside, branch))))
+    return None
 
 
 def _refusal(name: str, why: str) -> GrowthRefusedError:
@@ -88,7 +104,7 @@ def _silenced(graph: Graph, name: str, inside: set[str], value: str) -> tuple[st
         raise _refusal(name, "its branch has no layer whose weights could silence it")
     layer = graph.by_name[value]
     op = layer.op
-    if isinstance(op, WEIGHTED) and "weight" in op.tensors():
+    if isinstance(op, WEIGHTED) and op.silent[0] in op.tensors():
         if layer.weights_of is not None or any(other.weights_of == layer.name for other in graph.layers):
             raise _refusal(name, f"`{layer.name}`, which would be silenced, shares its weights")
         return (layer.name,)

@@ -290,7 +290,7 @@ def _copy_or_silence(growing: _Growing, new: str, old: str, *, silent: bool) -> 
         return
     for key, slot in layer.op.tensors().items():
         name, origin = layer.tensor_name(key), source.tensor_name(key)
-        if silent and slot.kind == "parameter":
+        if silent and key in layer.op.silent:
             growing.made[name] = TensorPlan(name, slot.shape, None, fill=Fill("constant", 0.0))
             continue
         known = growing.made.get(origin)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from net2net_cli.architecture.graph import Graph, Layer, NetworkInput
-from net2net_cli.architecture.ops import TensorSlot, conv, norm
+from net2net_cli.architecture.ops import TensorSlot, norm
 from net2net_cli.errors import GrowthRefusedError
 from net2net_cli.growth.align import Alignment, IdentityLayer, align, matched_target
 from net2net_cli.growth.apply import Grown, Tensors
 from net2net_cli.growth.batch_norm import Moments, moments_behind, unit_gain
 from net2net_cli.growth.blocks import Block
+from net2net_cli.growth.initial import default_fill
 from net2net_cli.growth.insert import BATCH_NORMS
 from net2net_cli.growth.plan import AxisMap, Fill, Operation, Plan, TensorPlan
 from net2net_cli.growth.widen import WidenOptions, plan_like
@@ -128,13 +128,15 @@ class _Filled:
                 continue
             for key, slot in layer.op.tensors().items():
                 name = layer.tensor_name(key)
-                if layer.name in block.silenced and slot.kind == "parameter":
+                if layer.name in block.silenced and key in layer.op.silent:
                     self.plans[name] = TensorPlan(name, slot.shape, None, fill=Fill("constant", 0.0))
                 elif twin is not None:
                     origin = self.plans[f"{twin}{name[len(block.name) :]}"]
                     self.plans[name] = replace(origin, name=name)
                 else:
-                    self.plans[name] = TensorPlan(name, slot.shape, None, fill=_fresh(layer, slot), dtype=_kind(slot))
+                    self.plans[name] = TensorPlan(
+                        name, slot.shape, None, fill=default_fill(layer.op, slot), dtype=_kind(slot)
+                    )
 
     def _twin(self, block: Block) -> str | None:
         """The nearest block before this one with the same layers."""
@@ -160,15 +162,6 @@ class _Filled:
 
 def _kind(slot: TensorSlot) -> str | None:
     return "I64" if slot.integer else None
-
-
-def _fresh(layer: Layer, slot: TensorSlot) -> Fill:
-    """What PyTorch gives a new layer: ±1/√fan_in, and norms their 1 and 0."""
-    if isinstance(slot.default, (int, float)):
-        return Fill("constant", float(slot.default))
-    weight = layer.op.tensors()["weight"].shape
-    assert isinstance(layer.op, (conv.ConvolutionBase, conv.Linear))
-    return Fill("uniform", 1 / math.sqrt(max(1, math.prod(weight[1:]))))
 
 
 def _zero_padded(before: Sequence[int], after: Sequence[int]) -> tuple[AxisMap, ...]:

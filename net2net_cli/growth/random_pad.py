@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 from net2net_cli.architecture.graph import Graph, Layer
 from net2net_cli.architecture.ops import TensorSlot
+from net2net_cli.growth.initial import default_fill
 from net2net_cli.growth.plan import Fill, Operation, Plan, TensorPlan
 from net2net_cli.growth.requests import Request
 from net2net_cli.growth.widen import WidenOptions, plan_widen
@@ -46,10 +46,7 @@ def _padded(tensor: TensorPlan, layer: Layer, slot: TensorSlot, std: float | Non
 
 
 def _initial(layer: Layer, tensor: TensorPlan, slot: TensorSlot, std: float | None) -> Fill:
-    """What a fresh layer holds: PyTorch draws weights and biases from ±1/√fan_in; norms start at 1 and 0."""
-    if isinstance(slot.default, (int, float)):
-        return Fill("constant", float(slot.default))
-    if std is not None:
-        return Fill("normal", std) if len(tensor.shape) > 1 else Fill("constant", 0.0)
-    weight = layer.op.tensors()["weight"].shape
-    return Fill("uniform", 1 / math.sqrt(max(1, math.prod(weight[1:]))))
+    """A given deviation for weights, with zero biases, or what PyTorch gives a fresh layer."""
+    if std is None or isinstance(slot.default, (int, float)):
+        return default_fill(layer.op, slot)
+    return Fill("normal", std) if len(tensor.shape) > 1 else Fill("constant", 0.0)

@@ -56,6 +56,9 @@ TRANSPARENT = (
 CONTAINERS = ("torch.nn.modules.container",)
 """Modules of torch without a computation of their own are defined here."""
 
+ASSERT = torch._assert
+"""`assert` for traced code, as torchvision's transformers write it."""
+
 BATCH_NORMS = (torch.nn.modules.batchnorm._BatchNorm,)
 """They give a new tensor like their input, and need milliseconds for it on the meta device."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 from torch import Tensor, fx, nn
@@ -171,22 +172,40 @@ class Lowering:
         name = adapters.dotted(type(module))
         if cls is None:
             raise site.error(f"module `{path}` is a `{name}`, which is not known", "see `net2net schema` for what is")
-        inputs = [site.read(argument) for argument in site.node.args]
-        inputs += [site.read(v) for k, v in site.node.kwargs.items() if v is not None]
-        if len(inputs) != 1 or not isinstance(inputs[0], Draft):
-            raise site.error(f"module `{path}` is called with more than one tensor")
+        inputs, arguments = self._arguments(site, cls, path)
         try:
-            op = cls.from_module(module)
+            op = cls.from_module(module).called_with(arguments)
         except (ValueError, TypeError, AttributeError) as why:
             raise site.error(f"module `{path}` of class `{name}` cannot be said in a spec, because {why}") from None
         self._check_mode(site, op, path)
         try:
-            draft = site.emit(op, inputs, site.shape())
+            single = isinstance(site.seen.first, Tensor)
+            draft = site.emit(op, inputs, site.shape(None if single else 0))
         except TypeError as why:
             raise site.error(f"module `{path}` of class `{name}` cannot be said in a spec, because {why}") from None
         draft.wish, draft.owner = path, path if op.tensors() else None
-        draft.tensors = {slot: id(getattr(module, slot)) for slot in op.tensors()}
-        return draft
+        draft.tensors = {slot: id(attrgetter(slot)(module)) for slot in op.tensors()}
+        return draft if single else self._first_of_several(site, draft)
+
+    @staticmethod
+    def _arguments(site: Site, cls: type[Op], path: str) -> tuple[list[Any], dict[str, Any]]:
+        """What a module is called with: its inputs, and what else there is, by name."""
+        names = cls.signature.split() or ["input"]
+        given = dict(zip(names, site.node.args, strict=False)) | dict(site.node.kwargs)
+        if len(site.node.args) > len(names):
+            raise site.error(f"module `{path}` is called with more than {len(names)} arguments")
+        read = {name: site.read(value) for name, value in given.items() if value is not None}
+        first = list(read)[: cls.arity] if cls.signature else list(read)
+        inputs = [read.pop(name) for name in first]
+        if len(inputs) != (cls.arity or 1) or not all(isinstance(x, Draft) for x in inputs):
+            raise site.error(f"module `{path}` is called with more than one tensor")
+        return inputs, read
+
+    def _first_of_several(self, site: Site, draft: Draft) -> Any:
+        """A module that returns more than its output: the rest must not be needed."""
+        rest = site.error(f"`{site.node.target}` returns more than its output, and the rest is read")
+        others = len(site.seen.first) - 1
+        return (draft, *(self.add(Draft(None, (), (), "rest", site.where, trouble=rest)) for _ in range(others)))
 
     def _check_mode(self, site: Site, op: Op, path: str) -> None:
         follows = isinstance(op, MODAL) and getattr(op, "track_running_stats", True)

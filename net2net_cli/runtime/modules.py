@@ -67,3 +67,18 @@ class FrozenBatchNorm2d(nn.Module):
     def extra_repr(self) -> str:
         """Attributes for `print`."""
         return f"{len(self.weight)}, eps={self.eps}"
+
+
+class MultiheadAttention(nn.MultiheadAttention):
+    """Attention that returns its output alone."""
+
+    def __init__(
+        self, embed_dim: int, num_heads: int, dropout: float, bias: bool, batch_first: bool, need_weights: bool
+    ) -> None:
+        super().__init__(embed_dim, num_heads, dropout=dropout, bias=bias, batch_first=batch_first)
+        self.need_weights = need_weights
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:  # type: ignore[override]
+        """Three times `(n, tokens, embed_dim)`, or tokens first, -> the queries' shape."""
+        output: Tensor = super().forward(query, key, value, need_weights=self.need_weights)[0]
+        return output

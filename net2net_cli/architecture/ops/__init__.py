@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from net2net_cli.architecture.ops import activation, arithmetic, conv, dropout, join, norm, pool, reduce, resize, shape
+from net2net_cli.architecture.ops import (
+    activation,
+    arithmetic,
+    attention,
+    conv,
+    dropout,
+    join,
+    norm,
+    pool,
+    reduce,
+    resize,
+    shape,
+)
 from net2net_cli.architecture.ops.base import REGISTRY, Call, Input, Op, SizeOf, TensorSlot, attributes
 
 __all__ = ["REGISTRY", "Call", "Input", "Op", "SizeOf", "TensorSlot", "attributes"]
 
-FAMILIES = (activation, arithmetic, conv, dropout, join, norm, pool, reduce, resize, shape)
+FAMILIES = (activation, arithmetic, attention, conv, dropout, join, norm, pool, reduce, resize, shape)

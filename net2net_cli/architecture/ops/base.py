@@ -74,6 +74,10 @@ class Op:
     tensors included, separated by spaces; a trailing `*` gathers the rest of the positional arguments."""
     arity: ClassVar[int | None] = 1
     """How many input tensors; None for any number from one up."""
+    signature: ClassVar[str] = ""
+    """Parameter names of the module's `forward`, inputs first, where it takes more than its inputs."""
+    silent: ClassVar[tuple[str, ...]] = ("weight", "bias")
+    """Parameters whose being zero makes the output zero."""
 
     @classmethod
     def from_module(cls, module: Any) -> Self:
@@ -100,6 +104,16 @@ class Op:
         """
         names = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items() if k in names})
+
+    def called_with(self, arguments: Mapping[str, Any]) -> Self:
+        """The op of a module that is called with these arguments beside its inputs, by the names in `signature`.
+
+        Raises:
+            ValueError: the call means something that this op cannot say; the text completes "because …".
+        """
+        if arguments:
+            raise ValueError(f"it is called with `{next(iter(arguments))}`")
+        return self
 
     def tensors(self) -> dict[str, TensorSlot]:
         """The tensors it owns, by the last part of their name."""
