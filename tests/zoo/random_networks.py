@@ -255,8 +255,8 @@ def convolution(d: Drawing) -> int:
 
 
 def layer_used_again(d: Drawing) -> int:
-    able = [i for i, s in enumerate(d.steps, start=d.inputs) if s.weights_of is None and "Conv" in s.op]
-    able += [i for i, s in enumerate(d.steps, start=d.inputs) if s.weights_of is None and s.op == "Linear"]
+    kinds = ("Conv", "Linear", "BatchNorm", "PReLU", "GroupNorm", "Block")
+    able = [i for i, s in enumerate(d.steps, start=d.inputs) if s.weights_of is None and s.op.startswith(kinds)]
     if not able:
         raise RuntimeError("nothing to use again")
     number, x = d.one_of(able), d.pick()

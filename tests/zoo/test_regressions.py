@@ -201,3 +201,9 @@ def test_norms_take_statistics_over_channels_with_equally_many_copies(norm: nn.M
     check_growth(teacher, teacher.net.widen({"conv": "3x"}), ["conv"])
     with pytest.raises(GrowthRefusedError):
         teacher.net.widen({"conv": "+1"})
+
+
+def test_nothing_is_inserted_behind_a_leaky_relu_that_forgets_the_sign() -> None:
+    teacher = Teacher.of(nn.Sequential(nn.Linear(4, 5), nn.LeakyReLU(-1.0), nn.Linear(5, 3)), [(4,)])
+    with pytest.raises(GrowthRefusedError, match="no layer before a LeakyReLU"):
+        teacher.net.deepen(["0"])

@@ -80,8 +80,8 @@ class LeakyReLU(Elementwise):
 
     negative_slope: float = 0.01
 
-    def pair_scale(self) -> float:
-        return 1.0 + self.negative_slope
+    def pair_scale(self) -> float | None:
+        return 1.0 + self.negative_slope or None  # with a slope of −1 it is |x|, which forgets the sign
 
 
 @op("PReLU", module="torch.nn.PReLU")
