@@ -10,7 +10,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks import commands, large
 from benchmarks.timing import Row
@@ -45,23 +44,15 @@ def _resnet50(folder: Path) -> Path:
     return path
 
 
-def print_table(measured: Iterator[Row], console: Console) -> None:
-    """The rows, as soon as all are there."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("what", "ours", "beside", "of", "ratio", "target", ""):
-        table.add_column(title, justify="left" if title in ("what", "reference", "") else "right", no_wrap=True)
-    with console.status("measuring"):
-        for row in measured:
-            table.add_row(
-                row.what,
-                figure(row.ours, row.unit),
-                figure(row.reference, row.unit),
-                row.against,
-                "" if row.ratio is None else f"{row.ratio:.2f}",
-                "" if row.target is None else f"≤ {row.target:g}",
-                {None: "", True: "[green]met[/]", False: "[red]missed[/]"}[row.met],
-            )
-    console.print(table)
+def print_rows(measured: Iterator[Row], console: Console) -> None:
+    """Each row as soon as it is there."""
+    console.print(f"{'what':28} {'ours':>8}  {'beside':27} {'ratio':>5}  target", style="bold")
+    for row in measured:
+        beside = "" if row.reference is None else f"{figure(row.reference, row.unit)} {row.against}"
+        ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
+        target = "" if row.target is None else f"≤ {row.target:<3g} "
+        verdict = {None: "", True: "[green]✓[/]", False: "[red]✗[/]"}[row.met]
+        console.print(f"{row.what:28} {figure(row.ours, row.unit):>8}  {beside:27} {ratio:>5}  {target}{verdict}")
 
 
 def figure(value: float | None, unit: str) -> str:
@@ -86,13 +77,10 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(f"no such part: {', '.join(unknown)}")
     parent = options.folder.resolve()
     parent.mkdir(parents=True, exist_ok=True)
-    console = Console(highlight=False)
-    console.print(
-        f"Python {platform.python_version()}, {os.cpu_count()} cores; "
-        f"medians of interleaved runs, the first of which does not count\n"
-    )
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"Python {platform.python_version()}, {os.cpu_count()} cores; medians of interleaved runs\n")
     with TemporaryDirectory(dir=parent) as folder:
-        print_table(rows(parts, Path(folder), options.gib, options.rounds), console)
+        print_rows(rows(parts, Path(folder), options.gib, options.rounds), console)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ LARGEST_BASE = 250e6
 
 
 GROWTHS = {
-    "every second layer 1.25x": ["**.first=1.25x"],
+    "every 2nd layer 1.25x": ["**.first=1.25x"],
     "every layer 1.125x": ["convolutions.*.*=1.125x", "linears.*.*=1.125x", "stem=1.125x", "between=1.125x"],
 }
 
