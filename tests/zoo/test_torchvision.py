@@ -41,9 +41,9 @@ class Variant:
     refused: tuple[str, ...] = ()
 
 
-SECTIONS = r"(`[^`]+` )?needs \d+ sections of equal size"
+SECTIONS = r"(it|`[^`]+`) needs \d+ sections of equal size"
 STEP = r"its channels only grow \d+ at a time"
-OUTPUT = r"it is the network's output `[^`]+`"
+OUTPUT = r"(it|`[^`]+`) is the network's output `[^`]+`"
 
 INCEPTION = {"init_weights": True}
 
@@ -56,7 +56,7 @@ FAMILIES = {
     "googlenet": Variant(arguments=INCEPTION),
     "inception_v3": Variant(128, arguments=INCEPTION | {"aux_logits": False}),  # its auxiliary head needs 299
     "densenet121": Variant(),
-    "squeezenet1_1": Variant(),
+    "squeezenet1_1": Variant(refused=(OUTPUT,)),
     "mobilenet_v2": Variant(),
     "mobilenet_v3_small": Variant(),
     "mnasnet0_5": Variant(),
@@ -72,7 +72,7 @@ OTHERS = {
     "resnet50": Variant(),
     "resnext101_32x8d": Variant(refused=(SECTIONS,)),
     "densenet169": Variant(),
-    "squeezenet1_0": Variant(),
+    "squeezenet1_0": Variant(refused=(OUTPUT,)),
     "mobilenet_v3_large": Variant(),
     "mnasnet1_3": Variant(),
     "efficientnet_b3": Variant(),
