@@ -253,9 +253,12 @@ class _Output:
         self._writing: Background[None] | None = None
 
     def __enter__(self) -> Self:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
+        flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0)
         try:
             self._descriptor = os.open(self._path, flags, 0o666)
+            # Not with O_TRUNC, which makes ext4 send all to the disk on closing, even where nothing was cut off.
+            if os.fstat(self._descriptor).st_size:
+                os.ftruncate(self._descriptor, 0)
         except OSError as error:
             raise explain_os_error(error, self._path, "write", needed=self._needed) from error
         return self
