@@ -109,7 +109,8 @@ def test_a_full_disk_behind_stdout_is_told(teacher: Path) -> None:
 
 
 SLOW = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # as on a terminal; shells have it ignored in the background
 from net2net_cli.checkpoint import safetensors_file
 write = safetensors_file._write_tensor
 def slow(*args):
