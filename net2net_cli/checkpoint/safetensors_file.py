@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["MappedCheckpoint", "OutgoingTensor", "TensorInfo", "open_checkpoint", "write_checkpoint"]
 
 _HASH_BLOCK = 1 << 20
+_PIECE = 256 << 10
+"""Bytes that are written by one call: for larger ones Linux looks for larger free pages, which can take far longer."""
 _LARGE = 1 << 20
 """Bytes from which on a piece is worth a thread."""
 
@@ -242,7 +244,7 @@ def write_checkpoint(
 
 
 class _Output:
-    """A file that is written with as few and as large system calls as possible; errors name `path`.
+    """A file that is written from its start to its end; errors name `path`.
 
     Large pieces are written in a thread, while the caller prepares the next one.
     """
@@ -302,7 +304,7 @@ class _Output:
         rest = memoryview(data)  # the system may take it in parts
         try:
             while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
+                rest = rest[os.write(self._descriptor, rest[:_PIECE]) :]
         except OSError as error:
             raise explain_os_error(error, self._path, "write", needed=self._needed) from error
 
