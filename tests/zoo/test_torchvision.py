@@ -209,3 +209,17 @@ def test_every_layer_and_block_of_each_family_is_deepened_exactly(name: str) -> 
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_sample_of_the_layers_of_other_variants_grows_exactly(name: str) -> None:
     check_sample(name, OTHERS[name], OTHERS[name].count + 2)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_all_layers_of_each_family_grow_exactly_at_once(name: str) -> None:
+    one = teacher(name, FAMILIES[name])
+    for width, split in zip(WIDTHS, SPLITS, strict=True):
+        student = one.net.widen({"**": width}, split=split, where_possible=True)
+        wider = [n for n in one.growable if student.graph.by_name[n].op != one.net.graph.by_name[n].op]
+        assert len(wider) >= len(one.growable) / 2
+        check_growth(one, student, wider if width == "1.5x" else [])
+    places = [n for n in one.growable if not isinstance(tried(one, lambda n=n: one.net.deepen([n])), str)]  # type: ignore[misc]
+    check_growth(one, one.net.deepen(places), [], train=False, tolerance=1e-9)
