@@ -46,13 +46,13 @@ def _resnet50(folder: Path) -> Path:
 
 def print_rows(measured: Iterator[Row], console: Console) -> None:
     """Each row as soon as it is there."""
-    console.print(f"{'what':28} {'ours':>8}  {'beside':27} {'ratio':>5}  target", style="bold")
+    console.print(f"{'what':30} {'ours':>8}  {'beside':25} {'ratio':>5}  target", style="bold")
     for row in measured:
         beside = "" if row.reference is None else f"{figure(row.reference, row.unit)} {row.against}"
         ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
         target = "" if row.target is None else f"≤ {row.target:<3g} "
         verdict = {None: "", True: "[green]✓[/]", False: "[red]✗[/]"}[row.met]
-        console.print(f"{row.what:28} {figure(row.ours, row.unit):>8}  {beside:27} {ratio:>5}  {target}{verdict}")
+        console.print(f"{row.what:30} {figure(row.ours, row.unit):>8}  {beside:25} {ratio:>5}  {target}{verdict}")
 
 
 def figure(value: float | None, unit: str) -> str:
