@@ -213,20 +213,22 @@ def next_width(labels: Labels, demand: Demand, others: Sequence[Demand] = ()) ->
 
 def refuse(labels: Labels, demand: Demand, failed: NoCountsError, others: Sequence[Demand]) -> GrowthRefusedError:
     """The refusal of a width: names the layer, the equation, and the next width that has a solution."""
-    layer, width = demand.layer, demand.width
+    layer = demand.layer
     freeze = labels.why_frozen(demand.labels)
     if freeze is not None and labels.is_frozen(demand.labels).all():
         return frozen_refusal(layer, freeze)
-    where = "it " if failed.layer == layer else f"`{failed.layer}` "
     better = next_width(labels, demand, others)
     hint = (
         f"use `{layer}={better}`, or another width that fits" if better else "name the other layer of the pair as well"
     )
-    return GrowthRefusedError(
-        f"`{layer}` cannot be widened to {width}: {'' if failed.why.startswith(('its', 'the')) else where}{failed.why}",
-        hint,
-        layer=layer,
-    )
+    return GrowthRefusedError(impossible(demand, failed), hint, layer=layer)
+
+
+def impossible(demand: Demand, failed: NoCountsError) -> str:
+    """What is said of a width without a solution."""
+    where = "it " if failed.layer == demand.layer else f"`{failed.layer}` "
+    why = failed.why if failed.why.startswith(("its", "the")) else f"{where}{failed.why}"
+    return f"`{demand.layer}` cannot be widened to {demand.width}: {why}"
 
 
 def frozen_refusal(layer: str, freeze: Freeze) -> GrowthRefusedError:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from net2net_cli.architecture.graph import Graph
 from net2net_cli.architecture.ops.norm import GroupNorm
-from net2net_cli.channels.counts import Demand, NoCountsError, refuse, solve
+from net2net_cli.channels.counts import Demand, NoCountsError, impossible, refuse, solve
 from net2net_cli.channels.labels import Labels, Place, find_labels
 from net2net_cli.channels.positions import StudentRun, run_student
 from net2net_cli.channels.unions import Ints
@@ -157,23 +157,42 @@ def _solve(
     labels: Labels, demands: list[Demand], options: WidenOptions, optional: set[str]
 ) -> tuple[StudentRun, list[str]]:
     """Copies for the demands, and the student's run; optional demands that have no solution are passed over."""
-    passed: list[str] = []
+    demands, passed = _possible(labels, demands, options, optional)
     while True:
         try:
             counts = solve(labels, demands, generator(options.seed, "counts"))
             return run_student(labels, counts), passed
         except NoCountsError as failed:
             culprit = _culprit(labels, demands, failed, options)
-            refusal = refuse(labels, culprit, failed, [d for d in demands if d is not culprit])
+            if culprit.layer not in optional or len(demands) == 1:
+                raise refuse(labels, culprit, failed, [d for d in demands if d is not culprit]) from None
+            said = impossible(culprit, failed)
         except GrowthRefusedError as refused:
-            refusal = refused
-            culprit = demands[0]
-            if optional and len(demands) > 1:
-                culprit = _first_refused(labels, demands, options) or culprit
-        if culprit.layer not in optional or len(demands) == 1:
-            raise refusal
-        passed.append(f"passed over: {refusal.message}")
+            culprit = (_first_refused(labels, demands, options) if optional else None) or demands[0]
+            if culprit.layer not in optional or len(demands) == 1:
+                raise
+            said = refused.message
+        passed.append(f"passed over: {said}")
         demands = [d for d in demands if d is not culprit]
+
+
+def _possible(
+    labels: Labels, demands: list[Demand], options: WidenOptions, optional: set[str]
+) -> tuple[list[Demand], list[str]]:
+    """The demands without the optional ones that have no solution even alone, and what is said of these.
+
+    Where none is left, the first one is kept, to be refused.
+    """
+    kept, passed = [], []
+    for demand in demands:
+        if demand.layer in optional:
+            try:
+                solve(labels, [demand], generator(options.seed, "counts"))
+            except NoCountsError as failed:
+                passed.append(f"passed over: {impossible(demand, failed)}")
+                continue
+        kept.append(demand)
+    return (kept, passed) if kept else (demands[:1], [])
 
 
 def _culprit(labels: Labels, demands: list[Demand], failed: NoCountsError, options: WidenOptions) -> Demand:
