@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,10 @@ Axis: TypeAlias = "npt.NDArray[np.int64] | None"
 """One axis of a tensor: an integer per slice (a label or a position), or None where the axis never changes."""
 
 Axes: TypeAlias = tuple[Axis, ...]
+
+
+Tail: TypeAlias = Literal["mean", "zero"]
+"""What a stream may hold behind its copies, so that a norm over it stays exact at any width: the mean of all, or 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,22 @@ class Flow(ABC):
     @abstractmethod
     def uniform(self, channels: Axis, why: str) -> None:
         """All slices must have the same number of copies, as a mean over them needs."""
+
+    @abstractmethod
+    def normalise(self, channels: Axis, *, size: int, tail: Tail, why: str) -> Axis:
+        """The norm over all slices, which sees equally many copies of each, and perhaps a tail; returns its output."""
+
+    @abstractmethod
+    def unscale(self, parameter: str, axis: int, channels: Axis, *, size: int) -> None:
+        """As `carry`, for what multiplies normalised slices: it also undoes the scale of a stream that has a tail."""
+
+    @abstractmethod
+    def plain(self, channels: Axis, why: str) -> None:
+        """Each slice is treated as a channel of its own: there can be no tail. `why` completes "because it …"."""
+
+    @abstractmethod
+    def same_width(self, a: Axis, b: Axis, *, size: int, why: str) -> None:
+        """Two axes of equal size must stay equal in size. `why` completes "it …"."""
 
     @abstractmethod
     def equal_parts(self, channels: Axis, *, size: int, parts: int) -> None:

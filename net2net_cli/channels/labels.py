@@ -14,68 +14,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from net2net_cli.architecture.flow import Axes, Axis, Channels, Flow
+from net2net_cli.architecture.flow import Axis, Channels, Flow, Tail
 from net2net_cli.architecture.graph import Graph, Layer
+from net2net_cli.channels.collected import Averaged, Collected, EqualParts, Freeze, Nested, Place, Tie
+from net2net_cli.channels.tails import TailRule, find_tails
 from net2net_cli.channels.unions import Ints, components, distinct
-
-Place: TypeAlias = tuple[str, str, int]
-"""An axis of a tensor: owning layer, the op's name for the tensor, axis."""
 
 Choices: TypeAlias = Mapping[tuple[str, str], int]
 """For each split or merge of several axes (layer, site): which factor grows."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tie:
-    """Labels that met at a layer: `a[i]` with `b[i]`."""
-
-    a: Ints
-    b: Ints
-    layer: Layer
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Freeze:
-    """Labels that keep one copy: "because `layer` why"."""
-
-    labels: Ints
-    layer: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class EqualParts:
-    """Sections, one a row, whose copies must sum to the same number."""
-
-    labels: Ints
-    layer: str
-
-
-@dataclass(frozen=True, slots=True)
-class Nested:
-    """Labels `(outer, n, inner)` of a merged axis, whose blocks follow those of the `(n,)` labels of one factor."""
-
-    whole: Ints
-    factor: Ints
-
-
-@dataclass
-class Collected:
-    """All that a run over the graph has to say, before it is resolved."""
-
-    count: int = 0
-    ties: list[Tie] = field(default_factory=list)
-    same_count: list[Tie] = field(default_factory=list)
-    same_block: list[tuple[Ints, Ints]] = field(default_factory=list)
-    nested: list[Nested] = field(default_factory=list)
-    frozen: list[Freeze] = field(default_factory=list)
-    parts: list[EqualParts] = field(default_factory=list)
-    places: dict[Place, Axis] = field(default_factory=dict)
-    created: dict[Place, Ints] = field(default_factory=dict)
-    consumed: dict[Place, Axis] = field(default_factory=dict)
-    values: dict[str, Axes] = field(default_factory=dict)
-    options: dict[tuple[str, str], list[tuple[int, Ints]]] = field(default_factory=dict)
 
 
 def growing_factor(sizes: Sequence[int]) -> int:
@@ -143,15 +89,37 @@ class LabelFlow(Flow):
         self.freeze(channels, why)
 
     def uniform(self, channels: Axis, why: str) -> None:
+        self._averaged(channels, why, None)
+
+    def _averaged(self, channels: Axis, why: str, tail: Tail | None) -> None:
         if channels is not None and channels.size > 1:
             self.found.same_count.append(Tie(channels[:-1], channels[1:], self.layer, why))
+            self.found.averaged.append(Averaged(channels, tail))
+
+    def normalise(self, channels: Axis, *, size: int, tail: Tail, why: str) -> Axis:
+        self._averaged(channels, why, tail)
+        return channels
+
+    def unscale(self, parameter: str, axis: int, channels: Axis, *, size: int) -> None:
+        self.carry(parameter, axis, channels, size=size)
+
+    def plain(self, channels: Axis, why: str) -> None:
+        if channels is not None and channels.size:
+            self.found.plain.append(Freeze(channels, self.layer.name, why))
+
+    def same_width(self, a: Axis, b: Axis, *, size: int, why: str) -> None:
+        pair = np.stack([self._or_frozen(axis, size) for axis in (a, b)])
+        self.found.parts.append(EqualParts(pair, self.layer.name, why))
 
     def equal_parts(self, channels: Axis, *, size: int, parts: int) -> None:
         if channels is not None and parts > 1:
-            self.found.parts.append(EqualParts(channels.reshape(parts, -1), self.layer.name))
+            self.plain(channels, "cuts it into sections")
+            why = f"needs {parts} sections of equal size"
+            self.found.parts.append(EqualParts(channels.reshape(parts, -1), self.layer.name, why))
 
     def whole_parts(self, channels: Axis, *, size: int, parts: int) -> int:
         if channels is not None and parts < size:
+            self.plain(channels, "cuts it into groups")
             groups = channels.reshape(parts, -1)
             self._unit(groups[:, :-1], groups[:, 1:], "copies whole groups")
         return parts
@@ -162,12 +130,17 @@ class LabelFlow(Flow):
         self.found.same_block.append((a, b))
 
     def section(self, channels: Axis, *, size: int, start: int, stop: int) -> tuple[Axis, int, int]:
+        if channels is not None and stop - start < size:
+            self.plain(channels, "cuts out a section of it")
         return (None if channels is None else channels[start:stop]), start, stop
 
     def concat(self, pieces: Sequence[tuple[Axis, int]]) -> Axis:
         if all(axis is None for axis, _ in pieces):
             return None
-        return np.concatenate([self._or_frozen(axis, size) for axis, size in pieces])
+        joined = np.concatenate([self._or_frozen(axis, size) for axis, size in pieces])
+        if len(pieces) > 1:
+            self.plain(joined, "joins it with others")
+        return joined
 
     def _or_frozen(self, axis: Axis, size: int) -> Ints:
         if axis is not None:
@@ -179,6 +152,7 @@ class LabelFlow(Flow):
     def pad(self, channels: Axis, *, size: int, before: int, after: int, attribute: str) -> tuple[Axis, int, int]:
         if channels is None:
             return None, before, after
+        self.plain(channels, "pads it")
         ends = []
         for end, amount in enumerate((before, after)):
             place = (self.layer.name, attribute, end)
@@ -214,6 +188,7 @@ class LabelFlow(Flow):
         return whole.ravel()
 
     def _nest(self, whole: Ints, factor: Ints) -> None:
+        self.plain(whole.ravel(), "reorders it")
         spread = np.broadcast_to(factor[None, :, None], whole.shape)
         self.found.same_count.append(Tie(whole, spread, self.layer, "reorders it"))
         if whole.shape[2] > 1:
@@ -241,6 +216,7 @@ class LabelFlow(Flow):
             return None, tuple(sizes)
         keep = growing_factor(sizes)
         outer, inner = prod(sizes[:keep]), prod(sizes[keep + 1 :])
+        self.plain(channels, "reorders it")
         if inner > 1:
             rows = channels.reshape(-1, inner)
             self._unit(rows[:, :-1], rows[:, 1:], "reorders it")
@@ -268,6 +244,8 @@ class Labels:
         block: `(labels,)`, the block of each label; `block_length[block]` is how many labels make one unit.
         frozen: class -> why it keeps one copy.
         choices: which factor of each split and merge grows.
+        tails: class -> what may stand behind its copies. How long a tail is is counted beside the copies, at
+            `counts[tail_slot]`, from 0 up.
     """
 
     graph: Graph
@@ -277,11 +255,23 @@ class Labels:
     block: Ints
     block_length: Ints
     frozen: dict[int, Freeze]
+    tails: dict[int, TailRule] = field(default_factory=dict)
 
     @property
     def classes(self) -> int:
         """How many classes there are."""
         return int(self.group.max()) + 1 if self.group.size else 0
+
+    @property
+    def nothing(self) -> int:
+        """The number of no class and no tail: that of the place behind both."""
+        return self.classes + len(self.tails)
+
+    def ones(self) -> Ints:
+        """One copy of each class, and no tails: `(classes + tails,)`."""
+        copies = np.ones(self.nothing, dtype=np.int64)
+        copies[self.classes :] = 0
+        return copies
 
     def output_axis(self, layer: str) -> Ints | None:
         """The labels of a layer's own width: the channels it creates, or carries where it is depthwise."""
@@ -292,6 +282,15 @@ class Labels:
         if getattr(op, "depthwise", False):
             return self.found.values[layer][1]
         return None
+
+    def named_axes(self, layer: str) -> dict[str, Ints]:
+        """Widths of a layer between two of its tensors, by name: an attention's `heads`."""
+        tensors = self.graph.by_name[layer].op.tensors()
+        return {
+            name: labels
+            for (owner, name, _), labels in self.found.created.items()
+            if owner == layer and name not in tensors
+        }
 
     def is_frozen(self, labels: Ints) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Which of the labels keep one copy."""
@@ -326,9 +325,12 @@ def _run(graph: Graph, choices: Choices) -> Collected:
         found.values[network_input.name] = (None,) * len(network_input.shape)
     for layer in graph.layers:
         flow.layer = layer
-        found.values[layer.name] = layer.op.flow(
-            flow, *(Channels(shapes[n], found.values[n]) for n in (*layer.inputs, *layer.op.references()))
-        )
+        inputs = [Channels(shapes[n], found.values[n]) for n in (*layer.inputs, *layer.op.references())]
+        found.values[layer.name] = layer.op.flow(flow, *inputs)
+        if not layer.op.linear:
+            for axes in (*(x.axes for x in inputs), found.values[layer.name]):
+                for axis in axes:
+                    flow.plain(axis, "takes each channel by itself")
     for output, value in graph.outputs.items():
         for axis in found.values[value]:
             if axis is not None:
@@ -359,7 +361,8 @@ def _resolve(graph: Graph, found: Collected, choices: Choices) -> Labels:
         for number in distinct(group[freeze.labels]).tolist():
             frozen.setdefault(number, freeze)
     group = group.astype(np.int64)
-    return Labels(graph, found, dict(choices), group, block, _block_lengths(found, block), frozen)
+    tails = find_tails(found, group, frozen)
+    return Labels(graph, found, dict(choices), group, block, _block_lengths(found, block), frozen, tails)
 
 
 def _blocks(found: Collected, tied: list[tuple[Ints, Ints]]) -> Ints:

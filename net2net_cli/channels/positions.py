@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from net2net_cli.architecture.flow import Axes, Axis, Channels, Flow
+from net2net_cli.architecture.flow import Axes, Axis, Channels, Flow, Tail
 from net2net_cli.architecture.graph import Graph, Layer
-from net2net_cli.channels.labels import Labels, Place, growing_factor
+from net2net_cli.channels.collected import Place
+from net2net_cli.channels.labels import Labels, growing_factor
+from net2net_cli.channels.tails import CODES, MEAN, ZERO, has_tail, scale_of
 from net2net_cli.channels.unions import Ints, distinct
 from net2net_cli.errors import GrowthRefusedError
 
@@ -28,10 +30,13 @@ class Gather:
     """An axis of a tensor follows channels: student slice j is the teacher's slice `position[section, j]`.
 
     Attributes:
-        position: `(sections, width)`; more than one section where the tensor's axis is one section long.
+        position: `(sections, width)`; more than one section where the tensor's axis is one section long. Negative for a
+            tail: `tails.MEAN` is the mean of all slices of the teacher, the others are zero.
+        factor: of the whole axis.
     """
 
     position: Ints
+    factor: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +45,15 @@ class Reading:
 
     Attributes:
         position: `(sections, width)`: the teacher slice that student slice j of the axis meets, for the rows of each
-            section; more than one section in grouped convolutions.
+            section; more than one section in grouped convolutions. Negative for a tail: `tails.MEAN` must not be read,
+            the others are zero, and may be read with any weight.
         rows: the tensor's other axis, along which the shares may differ.
+        factor: of the whole axis.
     """
 
     position: Ints
     rows: int
+    factor: float = 1.0
 
 
 @dataclass
@@ -72,8 +80,15 @@ def layout(labels: Labels, counts: Ints, axis: Ints) -> Ints:
         axis: `(n,)` labels.
 
     Returns:
-        `(Σ counts,)` positions in 0 … n − 1.
+        `(Σ counts,)` positions in 0 … n − 1, and behind them those of a tail.
     """
+    position = _copies(labels, counts, axis)
+    rule = labels.tails.get(int(labels.group[axis[0]])) if labels.tails and axis.size else None
+    length = 0 if rule is None or axis.size != rule.size else int(counts[rule.slot])
+    return position if rule is None or not length else np.r_[position, np.full(length, CODES[rule.tail])]
+
+
+def _copies(labels: Labels, counts: Ints, axis: Ints) -> Ints:
     copies = counts[labels.group[axis]]
     block = labels.block[axis]
     length = labels.block_length[block]
@@ -120,6 +135,10 @@ class PositionFlow(Flow):
     def _place(self, parameter: str, axis: int) -> Place:
         return (self.layer.owner, parameter, axis)
 
+    def _without_tail(self, channels: Axis, why: str = "takes each channel by itself") -> None:
+        if has_tail(channels):
+            raise self.refuse(f"{why}, and its stream would hold more than copies of channels")
+
     def _meet(self, place: Place, channels: Axis, size: int) -> None:
         if place in self.places:
             self._equal(self.places[place], channels, size, "uses the same weights for channels that no longer line up")
@@ -146,8 +165,10 @@ class PositionFlow(Flow):
         return position
 
     def _gather(self, place: Place, position: Axis, size: int, parts: int = 1) -> None:
-        if position is not None and not unchanged(position, size):
-            self.gathers[place] = Gather(_sections(position, size, parts if place[2] else 1))
+        if position is None or unchanged(position, size):
+            return
+        sections = _sections(position, size, parts) if parts > 1 and place[2] else position[None]
+        self.gathers[place] = Gather(sections, scale_of(position))
 
     def carry(self, parameter: str, axis: int, channels: Axis, *, size: int) -> None:
         place = self._place(parameter, axis)
@@ -159,10 +180,11 @@ class PositionFlow(Flow):
         self._meet(place, channels, size)
         if channels is None or unchanged(channels, size):
             return
-        if distinct(channels).size != size:
+        if distinct(channels[channels >= 0]).size != size:
             raise self.refuse("no longer receives every channel that it reads")
         self.equal_parts(channels, size=size, parts=parts)
-        self.readings[place] = Reading(_sections(channels, size, parts if axis else 1), rows)
+        sections = _sections(channels, size, parts) if parts > 1 and axis else channels[None]
+        self.readings[place] = Reading(sections, rows, 1.0 / scale_of(channels))
 
     def tie(self, a: Axis, b: Axis, *, size: int) -> Axis:
         return self._equal(a, b, size, "would combine channels that no longer line up")
@@ -172,12 +194,43 @@ class PositionFlow(Flow):
             raise self.refuse(why)
 
     def uniform(self, channels: Axis, why: str) -> None:
+        self._without_tail(channels, why)
+        self._uniform(channels, why)
+
+    def _uniform(self, channels: Axis, why: str) -> None:
         if channels is not None and distinct(np.bincount(channels)).size > 1:
             raise self.refuse(f"{why}, and its channels would not have equally many copies")
+
+    def normalise(self, channels: Axis, *, size: int, tail: Tail, why: str) -> Axis:
+        if not has_tail(channels):
+            self._uniform(channels, why)
+            return channels
+        assert channels is not None
+        copies, rest = channels[channels >= 0], channels[channels < 0]
+        self._uniform(copies, why)
+        if distinct(copies).size != size or (rest != CODES[tail]).any():
+            raise self.refuse(f"{why}, and its stream would not hold what leaves that as it is")
+        return np.where(channels < 0, ZERO, channels)
+
+    def unscale(self, parameter: str, axis: int, channels: Axis, *, size: int) -> None:
+        self.carry(parameter, axis, channels, size=size)
+        place = self._place(parameter, axis)
+        if has_tail(channels):
+            assert channels is not None
+            tail_at_mean = np.where(channels < 0, MEAN, channels)  # so that what the tail learns soon gets through
+            self.gathers[place] = Gather(tail_at_mean[None], 1.0 / scale_of(channels))
+
+    def plain(self, channels: Axis, why: str) -> None:
+        self._without_tail(channels, why)
+
+    def same_width(self, a: Axis, b: Axis, *, size: int, why: str) -> None:
+        if self.width(a, size) != self.width(b, size):
+            raise self.refuse(why)
 
     def equal_parts(self, channels: Axis, *, size: int, parts: int) -> None:
         if channels is None or parts == 1:
             return
+        self._without_tail(channels)
         section = size // parts
         whole = channels.size % parts == 0
         if not whole or (channels.reshape(parts, -1) // section != np.arange(parts)[:, None]).any():
@@ -186,6 +239,7 @@ class PositionFlow(Flow):
     def whole_parts(self, channels: Axis, *, size: int, parts: int) -> int:
         if channels is None:
             return parts
+        self._without_tail(channels)
         section = size // parts
         if channels.size % section:
             raise self.refuse(f"copies only whole groups of {section} channels")
@@ -197,6 +251,9 @@ class PositionFlow(Flow):
     def section(self, channels: Axis, *, size: int, start: int, stop: int) -> tuple[Axis, int, int]:
         if channels is None:
             return None, start, stop
+        if (start, stop) == (0, size):
+            return channels, 0, channels.size
+        self._without_tail(channels, "cuts out a section of it")
         inside = np.flatnonzero((channels >= start) & (channels < stop))
         first = int(inside[0]) if inside.size else start
         if inside.size and not np.array_equal(inside, np.arange(first, first + inside.size)):
@@ -206,6 +263,9 @@ class PositionFlow(Flow):
     def concat(self, pieces: Sequence[tuple[Axis, int]]) -> Axis:
         if all(axis is None for axis, _ in pieces):
             return None
+        if len(pieces) > 1:
+            for axis, _ in pieces:
+                self._without_tail(axis, "joins it with others")
         offsets = np.cumsum([0, *(size for _, size in pieces)])[:-1]
         arrays = [np.arange(size) if axis is None else axis for axis, size in pieces]
         return np.concatenate([a + o for a, o in zip(arrays, offsets, strict=True)])
@@ -213,6 +273,7 @@ class PositionFlow(Flow):
     def pad(self, channels: Axis, *, size: int, before: int, after: int, attribute: str) -> tuple[Axis, int, int]:
         if channels is None:
             return None, before, after
+        self._without_tail(channels, "pads it")
         ends = []
         for end in (0, 1):
             own = self.labels.found.places[self.layer.name, attribute, end]
@@ -229,9 +290,12 @@ class PositionFlow(Flow):
         # None only where the run over labels has None too: ops choose their rule by it.
         if all(axis is None for axis, _ in factors):
             return None
+        if len(factors) == 1:
+            return factors[0][0]
         position = np.zeros(1, dtype=np.int64)
         for axis, size in factors:
             assert size is not None
+            self._without_tail(axis, "reorders it")
             own = np.arange(size) if axis is None else axis
             position = (position[:, None] * size + own[None, :]).ravel()
         return position
@@ -239,6 +303,7 @@ class PositionFlow(Flow):
     def split(self, channels: Axis, sizes: Sequence[int | None], *, site: str) -> tuple[Axis, ...]:
         if channels is None:
             return (None,) * len(sizes)
+        self._without_tail(channels, "reorders it")
         known = [size or 1 for size in sizes]
         options = self.labels.found.options.get((self.layer.name, site))
         keep = self.labels.choices.get((self.layer.name, site), options[0][0]) if options else 0
@@ -258,6 +323,7 @@ class PositionFlow(Flow):
     ) -> tuple[Axis, tuple[int, ...]]:
         if channels is None:
             return None, tuple(sizes)
+        self._without_tail(channels, "reorders it")
         keep = growing_factor(sizes)
         others = prod(sizes) // sizes[keep]
         if channels.size % others:
@@ -289,9 +355,12 @@ def run_student(labels: Labels, counts: Ints) -> StudentRun:
     layers, made = [], {}
     for layer in graph.layers:
         flow.layer, flow.attributes = layer, {}
-        values[layer.name] = layer.op.flow(
-            flow, *(Channels(graph.shapes[n], values[n]) for n in (*layer.inputs, *layer.op.references()))
-        )
+        inputs = [Channels(graph.shapes[n], values[n]) for n in (*layer.inputs, *layer.op.references())]
+        values[layer.name] = layer.op.flow(flow, *inputs)
+        if not layer.op.linear:
+            for axes in (*(x.axes for x in inputs), values[layer.name]):
+                for axis in axes:
+                    flow.plain(axis, "takes each channel by itself")
         layers.append(_with(layer, flow.attributes))
         made[layer.name] = layers[-1].op
         if layer.op == graph.by_name[layer.owner].op and layers[-1].op != made[layer.owner]:

@@ -32,6 +32,7 @@ class Elementwise(Op):
 class Identity(Elementwise):
     """Does nothing."""
 
+    linear = True
     idempotent = True
     functions: ClassVar = {"Tensor.contiguous": "input", "Tensor.clone": "input", "torch.clone": "input"}
 

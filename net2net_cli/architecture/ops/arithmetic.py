@@ -30,8 +30,15 @@ def _common(sizes: tuple[Dim, ...]) -> Dim:
     return wide.pop() if wide else 1
 
 
-def tie_broadcast(f: Flow, inputs: tuple[Channels, ...]) -> Axes:
-    """Axes of an elementwise result: equal sizes are tied; an axis of size 1 that is stretched keeps its one slice."""
+def tie_broadcast(f: Flow, inputs: tuple[Channels, ...], *, adds: bool | None = None) -> Axes:
+    """Axes of an elementwise result: equal sizes are tied; an axis of size 1 that is stretched keeps its one slice.
+
+    Args:
+        f: the run.
+        inputs: the operands.
+        adds: whether the result is a sum or difference (true) or a product (false), which decides what a stream with a
+            tail may meet: a sum another such stream, a product a factor that is the same for all channels.
+    """
     shape = broadcast(*(x.shape for x in inputs))
     axes = []
     for i, size in enumerate(shape):
@@ -45,6 +52,8 @@ def tie_broadcast(f: Flow, inputs: tuple[Channels, ...]) -> Axes:
             else:
                 f.mix(x.axes[place], "stretches its one slice over the other operand")
         axis = meeting[0]
+        if len(inputs) == 2 and adds is not None and adds != (len(meeting) == 2):
+            f.plain(axis, "adds one number to all channels" if adds else "multiplies channel by channel")
         for other in meeting[1:]:
             axis = axis if isinstance(size, Batch) else f.tie(axis, other, size=size)
         axes.append(axis)
@@ -62,6 +71,8 @@ class Binary(Op):
 
     arity: ClassVar[int | None] = None
     tensors_taken: ClassVar[tuple[int, ...]] = (1, 2)
+    adds: ClassVar[bool | None] = None
+    """True for sums and differences, false for products, None for what is linear in neither way."""
 
     scalar: float | int | None = None
 
@@ -79,7 +90,10 @@ class Binary(Op):
         return broadcast(*inputs)
 
     def flow(self, f: Flow, *inputs: Channels) -> Axes:
-        return tie_broadcast(f, inputs)
+        if self.adds and self.scalar is not None:
+            for axis in inputs[0].axes:
+                f.plain(axis, "adds a number to every channel")
+        return tie_broadcast(f, inputs, adds=self.adds)
 
     def call(self, shapes: tuple[Shape, ...]) -> Call:
         second = Input(1) if len(shapes) == 2 else self.scalar
@@ -102,6 +116,7 @@ class Add(Binary):
     """x + y."""
 
     operator = "add"
+    adds = linear = True
     functions: ClassVar = _forms("add", "operator.add", "operator.iadd")
 
 
@@ -110,6 +125,7 @@ class Sub(Binary):
     """x − y."""
 
     operator = "sub"
+    adds = linear = True
     functions: ClassVar = _forms("sub", "operator.sub", "operator.isub", "torch.subtract")
 
 
@@ -118,6 +134,7 @@ class Mul(Binary):
     """x · y."""
 
     operator = "mul"
+    adds, linear = False, True
     functions: ClassVar = _forms("mul", "operator.mul", "operator.imul", "torch.multiply")
 
 
@@ -243,6 +260,7 @@ class Parameter(Op):
     """
 
     arity = 0
+    linear = True
 
     size: tuple[int, ...]
     trainable: bool = True

@@ -22,6 +22,7 @@ class MultiheadAttention(Op):
     """
 
     arity = 3
+    linear = True
     reads_modules = ("torch.nn.MultiheadAttention",)
     signature: ClassVar[str] = "query key value key_padding_mask need_weights attn_mask average_attn_weights is_causal"
     silent: ClassVar[tuple[str, ...]] = ("out_proj.weight", "out_proj.bias")
@@ -68,8 +69,8 @@ class MultiheadAttention(Op):
         e = self.embed_dim
         for tokens in (*key.axes[:2], *value.axes[:2]):
             f.mix(tokens, "attends over it")
-        inner = f.create("heads", 0, e)
-        heads = f.whole_parts(inner, size=e, parts=self.num_heads)
+        heads = f.create("heads", 0, self.num_heads)
+        inner = f.merge([(heads, self.num_heads), (None, e // self.num_heads)])
         for x in (query, key, value):
             f.consume("in_proj_weight", 1, x.axes[2], size=e, rows=0)
         f.consume("out_proj.weight", 1, inner, size=e, rows=0)
@@ -80,6 +81,6 @@ class MultiheadAttention(Op):
             f.carry("in_proj_bias", 0, thirds, size=3 * e)
             f.carry("out_proj.bias", 0, out, size=e)
         for other in (out, query.axes[2]):  # the module has one width for all of them
-            f.equal_parts(f.concat([(inner, e), (other, e)]), size=2 * e, parts=2)
-        f.set(embed_dim=f.width(out, e), num_heads=heads)
+            f.same_width(inner, other, size=e, why=f"is as wide as its heads of {e // self.num_heads} are together")
+        f.set(embed_dim=f.width(out, e), num_heads=f.width(heads, self.num_heads))
         return (*query.axes[:2], out)

@@ -76,6 +76,9 @@ class Op:
     """How many input tensors; None for any number from one up."""
     signature: ClassVar[str] = ""
     """Parameter names of the module's `forward`, inputs first, where it takes more than its inputs."""
+    linear: ClassVar[bool] = False
+    """Whether a mean over channels that comes in is the mean over the channels that go out: it adds inputs up, passes
+    them on, or multiplies them by what is the same for all channels. Streams with a tail pass only through such ops."""
     silent: ClassVar[tuple[str, ...]] = ("weight", "bias")
     """Parameters whose being zero makes the output zero."""
 

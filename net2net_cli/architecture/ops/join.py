@@ -39,6 +39,7 @@ class Cat(Op):
     """Tensors laid end to end along an axis: joins their labels there, ties the other axes."""
 
     arity = None
+    linear = True
     functions: ClassVar = {
         "torch.cat": "tensors dim",
         "torch.concat": "tensors dim",
@@ -79,6 +80,8 @@ class Cat(Op):
 class Chunk(Op):
     """One of several sections of equal size, as `torch.chunk` cuts them: the sections must stay equal."""
 
+    linear = True
+
     chunks: int
     dim: int
     index: int
@@ -112,6 +115,8 @@ class Chunk(Op):
 class Split(Op):
     """One of several sections of given sizes, as `torch.split` cuts them; the student's sizes follow its channels."""
 
+    linear = True
+
     sizes: tuple[int, ...]
     dim: int
     index: int
@@ -143,6 +148,8 @@ class Split(Op):
 @op("slice")
 class Slice(Op):
     """Slices start, start + step, … below stop of an axis; the student's borders follow its channels."""
+
+    linear = True
 
     dim: int
     start: int
@@ -176,6 +183,8 @@ class Slice(Op):
 class Select(Op):
     """One slice of an axis, which disappears; the axis keeps its slices."""
 
+    linear = True
+
     dim: int
     index: int
 
@@ -197,6 +206,8 @@ class Select(Op):
 @op("expand")
 class Expand(Op):
     """Axes of size 1 stretched, new axes in front; −1 keeps a size, a `SizeOf` takes it from another value."""
+
+    linear = True
 
     size: tuple[int | SizeOf, ...]
 

@@ -58,6 +58,8 @@ def _forms(name: str) -> dict[str, str]:
 class Mean(Reduction):
     """Mean over axes: exact where every slice has equally many copies."""
 
+    linear = True
+
     functions: ClassVar = _forms("mean")
 
     def reduce(self, f: Flow, axis: Any) -> None:
@@ -68,6 +70,7 @@ class Mean(Reduction):
 class Sum(Reduction):
     """Sum over axes: copies would count twice, and no weight can share them out."""
 
+    linear = True
     reading = "sums over it, and no weight can share out the copies"
     functions: ClassVar = _forms("sum")
 

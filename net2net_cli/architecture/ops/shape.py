@@ -88,6 +88,8 @@ class Rearrange(Op):
 
     """
 
+    linear = True
+
     pattern: str
     axes: Mapping[str, int] = field(default_factory=dict)
 
