@@ -74,6 +74,13 @@ class Flow(ABC):
         """Sections are copied only as wholes (group norm); returns how many there are in the student."""
 
     @abstractmethod
+    def serve(self, channels: Axis, servers: Axis, *, size: int, parts: int) -> None:
+        """Each of `parts` equal sections of the channels reads one slice of `servers`, in order.
+
+        In the student too the sections are of equal size, so that each slice must still be read by its own section.
+        """
+
+    @abstractmethod
     def section(self, channels: Axis, *, size: int, start: int, stop: int) -> tuple[Axis, int, int]:
         """Slices start … stop, and the borders of the same section in the student."""
 

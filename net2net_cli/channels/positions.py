@@ -194,6 +194,13 @@ class PositionFlow(Flow):
             raise self.refuse(f"copies only whole groups of {section} channels")
         return len(groups)
 
+    def serve(self, channels: Axis, servers: Axis, *, size: int, parts: int) -> None:
+        readers = np.arange(size) if channels is None else channels
+        read = np.arange(parts) if servers is None else servers
+        even = readers.size % read.size == 0
+        if not even or (readers // (size // parts) != np.repeat(read, readers.size // read.size)).any():
+            raise self.refuse(f"shares {read.size} slices out evenly, and {readers.size} others would not find their own")
+
     def section(self, channels: Axis, *, size: int, start: int, stop: int) -> tuple[Axis, int, int]:
         if channels is None:
             return None, start, stop

@@ -32,7 +32,6 @@ MODAL = (
 
 _HINTS = {
     "detach": "a spec has no stop of gradients; leave it out, or freeze parameters instead",
-    "scaled_dot_product_attention": "attention is not known yet",
 }
 _RANDOM = ("rand", "bernoulli", "normal", "new_empty", "empty", "uniform")
 _MADE = ("zeros", "ones", "full", "arange", "linspace", "eye", "new_zeros", "new_ones", "new_full", "tril", "triu")

@@ -82,3 +82,22 @@ class MultiheadAttention(nn.MultiheadAttention):
         """Three times `(n, tokens, embed_dim)`, or tokens first, -> the queries' shape."""
         output: Tensor = super().forward(query, key, value, need_weights=self.need_weights)[0]
         return output
+
+
+class ScaledDotProductAttention(nn.Module):
+    """`torch.nn.functional.scaled_dot_product_attention`, with dropout in training alone."""
+
+    def __init__(self, dropout_p: float, is_causal: bool, scale: float | None, enable_gqa: bool) -> None:
+        super().__init__()
+        self.dropout_p = dropout_p
+        self.options = {"is_causal": is_causal, "scale": scale, "enable_gqa": enable_gqa}
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None) -> Tensor:
+        """`(..., l, d)`, `(..., s, d)`, `(..., s, e)` and a mask that fits `(..., l, s)` -> `(..., l, e)`."""
+        dropout = self.dropout_p if self.training else 0.0
+        attend = nn.functional.scaled_dot_product_attention
+        return attend(query, key, value, attn_mask, dropout_p=dropout, **self.options)
+
+    def extra_repr(self) -> str:
+        """Attributes for `print`."""
+        return ", ".join(f"{key}={value}" for key, value in {"dropout_p": self.dropout_p, **self.options}.items())

@@ -115,6 +115,10 @@ class Op:
             raise ValueError(f"it is called with `{next(iter(arguments))}`")
         return self
 
+    def in_evaluation(self) -> Self:
+        """What it does in evaluation, where one op does something else there."""
+        return self
+
     def tensors(self) -> dict[str, TensorSlot]:
         """The tensors it owns, by the last part of their name."""
         return {}
