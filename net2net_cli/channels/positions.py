@@ -199,7 +199,9 @@ class PositionFlow(Flow):
         read = np.arange(parts) if servers is None else servers
         even = readers.size % read.size == 0
         if not even or (readers // (size // parts) != np.repeat(read, readers.size // read.size)).any():
-            raise self.refuse(f"shares {read.size} slices out evenly, and {readers.size} others would not find their own")
+            raise self.refuse(
+                f"gives {read.size} slices to {readers.size} others, equally many each, which would not find their own"
+            )
 
     def section(self, channels: Axis, *, size: int, start: int, stop: int) -> tuple[Axis, int, int]:
         if channels is None:

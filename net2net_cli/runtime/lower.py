@@ -161,7 +161,9 @@ class Lowering:
                 f'register it with `persistent=True`, as `self.register_buffer("{last}", tensor)` does',
             )
         assert tensor is not None
-        op = Parameter(size=tuple(tensor.shape), trainable=trainable)
+        real = tensor.is_floating_point() or tensor.is_complex()
+        dtype: Any = None if real else str(tensor.dtype).removeprefix("torch.")
+        op = Parameter(size=tuple(tensor.shape), trainable=trainable, dtype=dtype)
         return self.add(Draft(op, (), site.shape(), name, site.where, owner=name, tensors={"": id(tensor)}))
 
     def _module(self, site: Site) -> Draft:
@@ -194,11 +196,13 @@ class Lowering:
         if len(site.node.args) > len(names):
             raise site.error(f"module `{path}` is called with more than {len(names)} arguments")
         read = {name: site.read(value) for name, value in given.items() if value is not None}
-        first = list(read)[: cls.arity] if cls.signature else list(read)
+        needed = cls.required if cls.arity is None else cls.arity
+        first = list(read)[:needed] if cls.signature else list(read)
         inputs = [read.pop(name) for name in first]
-        if len(inputs) != (cls.arity or 1) or not all(isinstance(x, Draft) for x in inputs):
+        if len(inputs) != needed or not all(isinstance(x, Draft) for x in inputs):
             raise site.error(f"module `{path}` is called with more than one tensor")
-        return inputs, read
+        further = [read[name] for name in cls.optional if isinstance(read.get(name), Draft)]
+        return inputs + further, read
 
     def _first_of_several(self, site: Site, draft: Draft) -> Any:
         """A module that returns more than its output: the rest must not be needed."""

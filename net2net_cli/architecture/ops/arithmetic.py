@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from net2net_cli.architecture.flow import Axes, Channels, Flow
 from net2net_cli.architecture.ops.base import Call, Input, Op, TensorSlot, op
@@ -239,6 +239,7 @@ class Parameter(Op):
     Attributes:
         size: the tensor's shape.
         trainable: false for buffers.
+        dtype: of a buffer that holds no real numbers, such as a mask.
 
     """
 
@@ -246,6 +247,7 @@ class Parameter(Op):
 
     size: tuple[int, ...]
     trainable: bool = True
+    dtype: Literal["bool", "uint8", "int8", "int16", "int32", "int64"] | None = None
 
     def tensors(self) -> dict[str, TensorSlot]:
         return {"": TensorSlot(self.size, "parameter" if self.trainable else "buffer", default=0.0)}

@@ -76,6 +76,10 @@ class Op:
     """How many input tensors; None for any number from one up."""
     signature: ClassVar[str] = ""
     """Parameter names of the module's `forward`, inputs first, where it takes more than its inputs."""
+    required: ClassVar[int] = 1
+    """How many inputs a call of the module has at least, where `arity` is None."""
+    optional: ClassVar[tuple[str, ...]] = ()
+    """Parameters of the module's `forward` that are further inputs, in this order, where tensors are given for them."""
     silent: ClassVar[tuple[str, ...]] = ("weight", "bias")
     """Parameters whose being zero makes the output zero."""
 
