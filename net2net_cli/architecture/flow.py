@@ -8,14 +8,17 @@ grow together; `net2net_cli.channels.labels`) and one over positions (which teac
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from net2net_cli.architecture.shapes import Shape
+from net2net_cli.architecture.shapes import Batch, Shape
+
+if TYPE_CHECKING:
+    from net2net_cli.architecture.ops.base import Op
 
 Axis: TypeAlias = "npt.NDArray[np.int64] | None"
 """One axis of a tensor: an integer per slice (a label or a position), or None where the axis never changes."""
@@ -32,6 +35,22 @@ class Channels:
 
     def __post_init__(self) -> None:
         assert len(self.shape) == len(self.axes), (self.shape, self.axes)
+
+
+def taken(flow: Flow, op: Op, inputs: Iterable[Channels]) -> tuple[Channels, ...]:
+    """The inputs as an op takes them; slices folded into a batch axis keep one copy where it does not know of them."""
+    if op.folds:
+        return tuple(inputs)
+    return tuple(_unfolded(flow, x) for x in inputs)
+
+
+def _unfolded(flow: Flow, x: Channels) -> Channels:
+    axes = list(x.axes)
+    for i, size in enumerate(x.shape):
+        if isinstance(size, Batch) and axes[i] is not None:
+            flow.mix(axes[i], "takes it for samples of the batch")
+            axes[i] = None
+    return Channels(x.shape, tuple(axes))
 
 
 class Flow(ABC):

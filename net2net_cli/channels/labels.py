@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from net2net_cli.architecture.flow import Axes, Axis, Channels, Flow
+from net2net_cli.architecture.flow import Axes, Axis, Channels, Flow, taken
 from net2net_cli.architecture.graph import Graph, Layer
 from net2net_cli.channels.choices import MEETS, Choosing
 from net2net_cli.channels.unions import Ints, components, distinct
@@ -329,9 +329,8 @@ def _run(graph: Graph, choices: Choices) -> Collected:
         found.values[network_input.name] = (None,) * len(network_input.shape)
     for layer in graph.layers:
         flow.layer = layer
-        found.values[layer.name] = layer.op.flow(
-            flow, *(Channels(shapes[n], found.values[n]) for n in (*layer.inputs, *layer.op.references()))
-        )
+        read = (Channels(shapes[n], found.values[n]) for n in (*layer.inputs, *layer.op.references()))
+        found.values[layer.name] = layer.op.flow(flow, *taken(flow, layer.op, read))
     for output, value in graph.outputs.items():
         for axis in found.values[value]:
             if axis is not None:

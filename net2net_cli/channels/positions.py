@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from net2net_cli.architecture.flow import Axes, Axis, Channels, Flow
+from net2net_cli.architecture.flow import Axes, Axis, Channels, Flow, taken
 from net2net_cli.architecture.graph import Graph, Layer
+from net2net_cli.architecture.shapes import Batch
 from net2net_cli.channels.labels import Labels, Place, growing_factor
 from net2net_cli.channels.unions import Ints, distinct
 from net2net_cli.errors import GrowthRefusedError
@@ -232,8 +233,8 @@ class PositionFlow(Flow):
 
     def merge(self, factors: Sequence[tuple[Axis, int | None]]) -> Axis:
         if any(size is None for _, size in factors):
-            if any(size is not None and not unchanged(axis, size) for axis, size in factors):
-                raise self.refuse("merges a growing axis with the batch")
+            for axis, _ in factors:
+                self.mix(axis, "merges a growing axis with the batch")
             return None
         # None only where the run over labels has None too: ops choose their rule by it.
         if all(axis is None for axis, _ in factors):
@@ -298,9 +299,8 @@ def run_student(labels: Labels, counts: Ints) -> StudentRun:
     layers, made = [], {}
     for layer in graph.layers:
         flow.layer, flow.attributes = layer, {}
-        values[layer.name] = layer.op.flow(
-            flow, *(Channels(graph.shapes[n], values[n]) for n in (*layer.inputs, *layer.op.references()))
-        )
+        read = (Channels(graph.shapes[n], values[n]) for n in (*layer.inputs, *layer.op.references()))
+        values[layer.name] = layer.op.flow(flow, *taken(flow, layer.op, read))
         layers.append(_with(layer, flow.attributes))
         made[layer.name] = layers[-1].op
         if layer.op == graph.by_name[layer.owner].op and layers[-1].op != made[layer.owner]:
@@ -323,5 +323,5 @@ def _check_widths(student: Graph, teacher: Graph, values: dict[str, Axes]) -> No
     """The shapes that follow from the student's attributes are those that its positions have: a check on every op."""
     for name, axes in values.items():
         for i, (axis, size) in enumerate(zip(axes, teacher.shapes[name], strict=True)):
-            expected = size if axis is None else axis.size
+            expected = size if axis is None else Batch(axis.size) if isinstance(size, Batch) else axis.size
             assert student.shapes[name][i] == expected, (name, i, student.shapes[name], expected)

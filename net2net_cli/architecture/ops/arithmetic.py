@@ -30,6 +30,11 @@ def _common(sizes: tuple[Dim, ...]) -> Dim:
     return wide.pop() if wide else 1
 
 
+def slices(size: Dim) -> int:
+    """How many slices an axis has; a batch axis has those of one sample."""
+    return size.times if isinstance(size, Batch) else size
+
+
 def tie_broadcast(f: Flow, inputs: tuple[Channels, ...]) -> Axes:
     """Axes of an elementwise result: equal sizes are tied; an axis of size 1 that is stretched keeps its one slice."""
     shape = broadcast(*(x.shape for x in inputs))
@@ -46,7 +51,7 @@ def tie_broadcast(f: Flow, inputs: tuple[Channels, ...]) -> Axes:
                 f.mix(x.axes[place], "stretches its one slice over the other operand")
         axis = meeting[0]
         for other in meeting[1:]:
-            axis = axis if isinstance(size, Batch) else f.tie(axis, other, size=size)
+            axis = f.tie(axis, other, size=slices(size))
         axes.append(axis)
     return tuple(axes)
 
@@ -61,6 +66,7 @@ class Binary(Op):
     """
 
     arity: ClassVar[int | None] = None
+    folds: ClassVar[bool] = True
     tensors_taken: ClassVar[tuple[int, ...]] = (1, 2)
 
     scalar: float | int | None = None
@@ -212,6 +218,7 @@ class Matmul(Op):
         "Tensor.bmm": "input other",
     }
     arity = 2
+    folds = True
 
     def shape(self, *inputs: Shape) -> Shape:
         a, b = inputs

@@ -168,6 +168,7 @@ class ScaledDotProductAttention(Op):
     """
 
     arity = None
+    folds = True
     reads_modules = ()
 
     dropout_p: float

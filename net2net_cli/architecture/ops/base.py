@@ -76,6 +76,9 @@ class Op:
     """How many input tensors; None for any number from one up."""
     signature: ClassVar[str] = ""
     """Parameter names of the module's `forward`, inputs first, where it takes more than its inputs."""
+    folds: ClassVar[bool] = False
+    """Whether slices that are folded into the batch axis may have copies: it does the same to each sample, in both
+    modes, and its flow treats the batch axis as any other that is not acted on."""
     required: ClassVar[int] = 1
     """How many inputs a call of the module has at least, where `arity` is None."""
     optional: ClassVar[tuple[str, ...]] = ()

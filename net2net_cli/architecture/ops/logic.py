@@ -114,6 +114,7 @@ class Where(Op):
     """
 
     arity = None
+    folds = True
 
     input: float | int | None = None
     other: float | int | None = None

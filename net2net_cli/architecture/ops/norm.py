@@ -177,6 +177,8 @@ class GroupNorm(Op):
 class LayerNorm(Op):
     """Normalises over the last axes (Ba et al. 2016, arXiv:1607.06450): exact for equally many copies throughout."""
 
+    folds = True
+
     normalized_shape: tuple[int, ...]
     eps: float
     elementwise_affine: bool

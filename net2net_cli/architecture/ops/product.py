@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from functools import cached_property
 from itertools import chain
-from typing import Any
 
 from net2net_cli.architecture.flow import Axes, Axis, Channels, Flow
-from net2net_cli.architecture.ops.arithmetic import broadcast, tie_broadcast
+from net2net_cli.architecture.ops.arithmetic import broadcast, slices, tie_broadcast
 from net2net_cli.architecture.ops.base import Call, Input, Op, op
 from net2net_cli.architecture.shapes import Batch, Dim, Shape
 
@@ -29,6 +28,7 @@ class Einsum(Op):
     """
 
     arity = None
+    folds = True
 
     equation: str
 
@@ -68,16 +68,13 @@ class Einsum(Op):
         sizes = self._sizes(tuple(x.shape for x in inputs))
         for letters, x in zip(terms, inputs, strict=True):
             for letter, axis in zip(letters, x.axes, strict=True):
-                size = sizes[letter]
                 if letter not in output:
                     f.mix(axis, SUMMED)
                 elif letters.count(letter) > 1:
                     f.mix(axis, "takes the diagonal of it")
                     met[letter] = None
-                elif letter not in met or isinstance(size, Batch):
-                    met.setdefault(letter, axis)
                 else:
-                    met[letter] = f.tie(met[letter], axis, size=size)
+                    met[letter] = f.tie(met[letter], axis, size=slices(sizes[letter])) if letter in met else axis
         return tuple(met[letter] for letter in output)
 
     def call(self, shapes: tuple[Shape, ...]) -> Call:
@@ -94,6 +91,7 @@ class Baddbmm(Op):
     """
 
     arity = 3
+    folds = True
 
     beta: float | int = 1
     alpha: float | int = 1
@@ -111,7 +109,7 @@ class Baddbmm(Op):
         added, a, b = inputs
         for axis in (a.axes[2], b.axes[1]):
             f.mix(axis, SUMMED)
-        outer: Any = a.axes[0] if isinstance(a.shape[0], Batch) else f.tie(a.axes[0], b.axes[0], size=a.shape[0])
+        outer = f.tie(a.axes[0], b.axes[0], size=slices(a.shape[0]))
         product = Channels((a.shape[0], a.shape[1], b.shape[2]), (outer, a.axes[1], b.axes[2]))
         return tie_broadcast(f, (added, product))
 
