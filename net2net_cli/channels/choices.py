@@ -50,13 +50,15 @@ class Choosing:
         return self.choices != before
 
     def _next(self, site: Site, labels: Labels) -> None:
-        """The next candidate; what a site was before it gave way, where that was in vain."""
+        """The next candidate; where all were in vain, what it was before it gave way, or the first: its reason says most."""
         left = [i for i, _ in labels.found.options[site] if i not in self._tried[site]]
         if left:
             self.choices[site] = left[0]
         elif site in self._given:
             self.choices[site] = self._given.pop(site)
             self._settled.add(site)
+        elif site in self.choices:
+            self.choices[site] = labels.found.options[site][0][0]
 
     def _in_the_way(self, labels: Labels, chosen: Ints, frozen: dict[Site, Ints]) -> Iterator[Site]:
         """Sites that chose another factor than these labels need, where nothing else freezes them."""
