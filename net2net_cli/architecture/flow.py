@@ -8,14 +8,17 @@ grow together; `net2net_cli.channels.labels`) and one over positions (which teac
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from net2net_cli.architecture.shapes import Shape
+from net2net_cli.architecture.shapes import Batch, Shape
+
+if TYPE_CHECKING:
+    from net2net_cli.architecture.ops.base import Op
 
 Axis: TypeAlias = "npt.NDArray[np.int64] | None"
 """One axis of a tensor: an integer per slice (a label or a position), or None where the axis never changes."""
@@ -36,6 +39,29 @@ class Channels:
 
     def __post_init__(self) -> None:
         assert len(self.shape) == len(self.axes), (self.shape, self.axes)
+
+
+def passed(flow: Flow, op: Op, inputs: Iterable[Channels]) -> Axes:
+    """What comes out of an op. What it does not say of itself is taken to be impossible.
+
+    Slices folded into a batch axis keep one copy where it does not know of them, and a stream that it takes or gives
+    has no tail where it is not linear.
+    """
+    taken = tuple(x if op.folds else _unfolded(flow, x) for x in inputs)
+    axes = op.flow(flow, *taken)
+    if not op.linear:
+        for axis in (axis for x in (*(x.axes for x in taken), axes) for axis in x):
+            flow.plain(axis, "takes each channel by itself")
+    return axes
+
+
+def _unfolded(flow: Flow, x: Channels) -> Channels:
+    axes = list(x.axes)
+    for i, size in enumerate(x.shape):
+        if isinstance(size, Batch) and axes[i] is not None:
+            flow.mix(axes[i], "takes it for samples of the batch")
+            axes[i] = None
+    return Channels(x.shape, tuple(axes))
 
 
 class Flow(ABC):
@@ -92,6 +118,13 @@ class Flow(ABC):
     @abstractmethod
     def whole_parts(self, channels: Axis, *, size: int, parts: int) -> int:
         """Sections are copied only as wholes (group norm); returns how many there are in the student."""
+
+    @abstractmethod
+    def serve(self, channels: Axis, servers: Axis, *, size: int, parts: int) -> None:
+        """Each of `parts` equal sections of the channels reads one slice of `servers`, in order.
+
+        In the student too the sections are of equal size, so that each slice must still be read by its own section.
+        """
 
     @abstractmethod
     def section(self, channels: Axis, *, size: int, start: int, stop: int) -> tuple[Axis, int, int]:

@@ -22,6 +22,8 @@ STEPS = 1 << 17
 SEARCH = 4096
 """How far above an impossible width the next possible one is looked for."""
 
+FROZEN = "its channels cannot have copies"
+
 PROOFS = 8
 """How many widths that have a solution, but no proof, are tried before giving up."""
 
@@ -150,7 +152,7 @@ class _Component:
     def _explain(self, row: _Row, section: int) -> str:
         members = row.sections[section]
         if self.frozen[members].all():
-            return "its channels cannot have copies"
+            return FROZEN
         if row.target is None:
             return row.why
         times = distinct(np.unique(members[~self.frozen[members]], return_counts=True)[1])
@@ -203,7 +205,7 @@ def solve(labels: Labels, demands: Sequence[Demand], rng: np.random.Generator) -
     """
     for demand in demands:
         if (labels.is_frozen(demand.labels)).all() and demand.width != demand.labels.size:
-            raise NoCountsError(demand.layer, "its channels cannot have copies")
+            raise NoCountsError(demand.layer, FROZEN)
     counts = np.r_[labels.ones(), 0]  # the last one is `labels.nothing`
     for component in _components(labels, demands):
         _settle(component, counts, labels.ones(), rng)
@@ -282,7 +284,7 @@ def refuse(labels: Labels, demand: Demand, failed: NoCountsError, others: Sequen
     """The refusal of a width: names the layer, the equation, and the next width that has a solution."""
     layer = demand.layer
     freeze = labels.why_frozen(demand.labels)
-    if freeze is not None and labels.is_frozen(demand.labels).all():
+    if freeze is not None and (labels.is_frozen(demand.labels).all() or failed.why == FROZEN):
         return frozen_refusal(layer, freeze)
     better = next_width(labels, demand, others)
     hint = (

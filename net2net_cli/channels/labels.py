@@ -14,8 +14,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from net2net_cli.architecture.flow import Axis, Channels, Flow, Tail
+from net2net_cli.architecture.flow import Axis, Channels, Flow, Tail, passed
 from net2net_cli.architecture.graph import Graph, Layer
+from net2net_cli.channels.choices import MEETS, Choosing
 from net2net_cli.channels.collected import Averaged, Collected, EqualParts, Freeze, Nested, Place, Tie
 from net2net_cli.channels.tails import TailRule, find_tails
 from net2net_cli.channels.unions import Ints, components, distinct
@@ -79,7 +80,7 @@ class LabelFlow(Flow):
 
     def _tie(self, a: Axis, b: Axis, why: str) -> Axis:
         if a is None or b is None:
-            self.freeze(b if a is None else a, "meets channels there that cannot change")
+            self.freeze(b if a is None else a, MEETS)
             return None
         if a is not b:
             self.found.ties.append(Tie(a, b, self.layer, why))
@@ -123,6 +124,11 @@ class LabelFlow(Flow):
             groups = channels.reshape(parts, -1)
             self._unit(groups[:, :-1], groups[:, 1:], "copies whole groups")
         return parts
+
+    def serve(self, channels: Axis, servers: Axis, *, size: int, parts: int) -> None:
+        # A section that is copied whole and one that grows inside may both be meant; the proof holds who reads whom.
+        self.equal_parts(channels, size=size, parts=parts)
+        self.uniform(servers, "gives each of its slices to as many others")
 
     def _unit(self, a: Ints, b: Ints, why: str) -> None:
         """Neighbours that are copied as one."""
@@ -307,14 +313,11 @@ class Labels:
 
 def find_labels(graph: Graph) -> Labels:
     """Run once over the graph; again with other choices where a split let only a frozen factor grow."""
-    choices: dict[tuple[str, str], int] = {}
-    tried: dict[tuple[str, str], set[int]] = {}
+    choosing = Choosing()
     while True:
-        labels = _resolve(graph, _run(graph, choices), choices)
-        better = _other_choices(labels, tried)
-        if not better:
+        labels = _resolve(graph, _run(graph, choosing.choices), choosing.choices)
+        if not choosing.improve(labels):
             return labels
-        choices |= better
 
 
 def _run(graph: Graph, choices: Choices) -> Collected:
@@ -325,30 +328,13 @@ def _run(graph: Graph, choices: Choices) -> Collected:
         found.values[network_input.name] = (None,) * len(network_input.shape)
     for layer in graph.layers:
         flow.layer = layer
-        inputs = [Channels(shapes[n], found.values[n]) for n in (*layer.inputs, *layer.op.references())]
-        found.values[layer.name] = layer.op.flow(flow, *inputs)
-        if not layer.op.linear:
-            for axes in (*(x.axes for x in inputs), found.values[layer.name]):
-                for axis in axes:
-                    flow.plain(axis, "takes each channel by itself")
+        read = (Channels(shapes[n], found.values[n]) for n in (*layer.inputs, *layer.op.references()))
+        found.values[layer.name] = passed(flow, layer.op, read)
     for output, value in graph.outputs.items():
         for axis in found.values[value]:
             if axis is not None:
                 found.frozen.append(Freeze(axis, value, f"is the network's output `{output}`"))
     return found
-
-
-def _other_choices(labels: Labels, tried: dict[tuple[str, str], set[int]]) -> dict[tuple[str, str], int]:
-    """Another factor for each split whose growing factor turned out frozen, if one is left to try."""
-    better = {}
-    for key, candidates in labels.found.options.items():
-        now = labels.choices.get(key, candidates[0][0])
-        tried.setdefault(key, set()).add(now)
-        chosen = dict(candidates)[now]
-        left = [i for i, _ in candidates if i not in tried[key]]
-        if left and labels.is_frozen(chosen).all():
-            better[key] = left[0]
-    return better
 
 
 def _resolve(graph: Graph, found: Collected, choices: Choices) -> Labels:

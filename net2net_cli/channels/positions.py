@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from net2net_cli.architecture.flow import Axes, Axis, Channels, Flow, Tail
+from net2net_cli.architecture.flow import Axes, Axis, Channels, Flow, Tail, passed
 from net2net_cli.architecture.graph import Graph, Layer
+from net2net_cli.architecture.shapes import Batch
 from net2net_cli.channels.collected import Place
 from net2net_cli.channels.labels import Labels, growing_factor
 from net2net_cli.channels.tails import CODES, MEAN, ZERO, has_tail, scale_of
@@ -248,6 +249,15 @@ class PositionFlow(Flow):
             raise self.refuse(f"copies only whole groups of {section} channels")
         return len(groups)
 
+    def serve(self, channels: Axis, servers: Axis, *, size: int, parts: int) -> None:
+        readers = np.arange(size) if channels is None else channels
+        read = np.arange(parts) if servers is None else servers
+        even = readers.size % read.size == 0
+        if not even or (readers // (size // parts) != np.repeat(read, readers.size // read.size)).any():
+            raise self.refuse(
+                f"gives {read.size} slices to {readers.size} others, equally many each, which would not find their own"
+            )
+
     def section(self, channels: Axis, *, size: int, start: int, stop: int) -> tuple[Axis, int, int]:
         if channels is None:
             return None, start, stop
@@ -284,8 +294,8 @@ class PositionFlow(Flow):
 
     def merge(self, factors: Sequence[tuple[Axis, int | None]]) -> Axis:
         if any(size is None for _, size in factors):
-            if any(size is not None and not unchanged(axis, size) for axis, size in factors):
-                raise self.refuse("merges a growing axis with the batch")
+            for axis, _ in factors:
+                self.mix(axis, "merges a growing axis with the batch")
             return None
         # None only where the run over labels has None too: ops choose their rule by it.
         if all(axis is None for axis, _ in factors):
@@ -355,12 +365,8 @@ def run_student(labels: Labels, counts: Ints) -> StudentRun:
     layers, made = [], {}
     for layer in graph.layers:
         flow.layer, flow.attributes = layer, {}
-        inputs = [Channels(graph.shapes[n], values[n]) for n in (*layer.inputs, *layer.op.references())]
-        values[layer.name] = layer.op.flow(flow, *inputs)
-        if not layer.op.linear:
-            for axes in (*(x.axes for x in inputs), values[layer.name]):
-                for axis in axes:
-                    flow.plain(axis, "takes each channel by itself")
+        read = (Channels(graph.shapes[n], values[n]) for n in (*layer.inputs, *layer.op.references()))
+        values[layer.name] = passed(flow, layer.op, read)
         layers.append(_with(layer, flow.attributes))
         made[layer.name] = layers[-1].op
         if layer.op == graph.by_name[layer.owner].op and layers[-1].op != made[layer.owner]:
@@ -383,5 +389,5 @@ def _check_widths(student: Graph, teacher: Graph, values: dict[str, Axes]) -> No
     """The shapes that follow from the student's attributes are those that its positions have: a check on every op."""
     for name, axes in values.items():
         for i, (axis, size) in enumerate(zip(axes, teacher.shapes[name], strict=True)):
-            expected = size if axis is None else axis.size
+            expected = size if axis is None else Batch(axis.size) if isinstance(size, Batch) else axis.size
             assert student.shapes[name][i] == expected, (name, i, student.shapes[name], expected)

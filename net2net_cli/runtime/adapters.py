@@ -64,6 +64,7 @@ BATCH_NORMS = (torch.nn.modules.batchnorm._BatchNorm,)
 
 LEAF_FUNCTIONS = {
     "einops.einops.reduce": ("einops.einops", "einops"),
+    "einops.einops.einsum": ("einops.einops", "einops"),
     "torchvision.ops.stochastic_depth.stochastic_depth": ("torchvision.ops",),
 }
 """Python functions that are recorded as one call, and the modules through which they are reached.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import Node
 
@@ -32,7 +33,6 @@ MODAL = (
 
 _HINTS = {
     "detach": "a spec has no stop of gradients; leave it out, or freeze parameters instead",
-    "scaled_dot_product_attention": "attention is not known yet",
 }
 _RANDOM = ("rand", "bernoulli", "normal", "new_empty", "empty", "uniform")
 _MADE = ("zeros", "ones", "full", "arange", "linspace", "eye", "new_zeros", "new_ones", "new_full", "tril", "triu")
@@ -162,7 +162,9 @@ class Lowering:
                 f'register it with `persistent=True`, as `self.register_buffer("{last}", tensor)` does',
             )
         assert tensor is not None
-        op = Parameter(size=tuple(tensor.shape), trainable=trainable)
+        real = tensor.is_floating_point() or tensor.is_complex()
+        dtype: Any = None if real else str(tensor.dtype).removeprefix("torch.")
+        op = Parameter(size=tuple(tensor.shape), trainable=trainable, dtype=dtype)
         return self.add(Draft(op, (), site.shape(), name, site.where, owner=name, tensors={"": id(tensor)}))
 
     def _module(self, site: Site) -> Draft:
@@ -195,11 +197,13 @@ class Lowering:
         if len(site.node.args) > len(names):
             raise site.error(f"module `{path}` is called with more than {len(names)} arguments")
         read = {name: site.read(value) for name, value in given.items() if value is not None}
-        first = list(read)[: cls.arity] if cls.signature else list(read)
+        needed = cls.required if cls.arity is None else cls.arity
+        first = list(read)[:needed] if cls.signature else list(read)
         inputs = [read.pop(name) for name in first]
-        if len(inputs) != (cls.arity or 1) or not all(isinstance(x, Draft) for x in inputs):
+        if len(inputs) != needed or not all(isinstance(x, Draft) for x in inputs):
             raise site.error(f"module `{path}` is called with more than one tensor")
-        return inputs, read
+        further = [read[name] for name in cls.optional if isinstance(read.get(name), Draft)]
+        return inputs + further, read
 
     def _first_of_several(self, site: Site, draft: Draft) -> Any:
         """A module that returns more than its output: the rest must not be needed."""
@@ -240,7 +244,8 @@ class Lowering:
         written = seen_of(target).first
         if not isinstance(written, Tensor) or seen_of(writer).wrote != {adapters.storage_of(written)}:
             raise writer.meta[WHERE].error(f"`{spoken(writer)}` writes into another tensor than its first argument")
-        if any(t.dtype != written.dtype for n in writer.all_input_nodes for t in tensors_in(seen_of(n).first)):
+        given = (t.dtype for n in writer.all_input_nodes for t in tensors_in(seen_of(n).first))
+        if not {written.dtype, torch.bool}.issuperset(given):  # a condition gives way to every other type
             raise writer.meta[WHERE].error(f"`{spoken(writer)}` writes in place, and its operands differ in precision")
         storage, geometry = adapters.storage_of(written), adapters.geometry_of(written)
         same_result = adapters.storage_of(tensors_in(seen_of(writer).first)[0]) == storage

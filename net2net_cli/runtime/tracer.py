@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from torch.fx.node import Node
 
 from net2net_cli.errors import TraceError
-from net2net_cli.runtime import adapters
+from net2net_cli.runtime import adapters, transformers
 from net2net_cli.runtime.proxies import ValueProxy
 from net2net_cli.runtime.readings import Readings, spoken
 from net2net_cli.runtime.seen import SEEN, MetaFailedError, Runs, Seen, seen_of, tensors_in
@@ -251,6 +251,9 @@ class Tracer(fx.Tracer):
         if self._running:
             return forward(*args, **kwargs)
         path = self._path(m)
+        if (said := transformers.FORWARDS.get(adapters.dotted(type(m)))) is not None:
+            with self._within(path, m, named=None):
+                return said(m, *args, **kwargs)
         if self._is_leaf(m):
             return self._call_leaf(path, m, forward, args, kwargs)
         cls = adapters.dotted(type(m))

@@ -9,8 +9,10 @@ from net2net_cli.architecture.ops import (
     conv,
     dropout,
     join,
+    logic,
     norm,
     pool,
+    product,
     reduce,
     resize,
     shape,
@@ -19,4 +21,6 @@ from net2net_cli.architecture.ops.base import REGISTRY, Call, Input, Op, SizeOf,
 
 __all__ = ["REGISTRY", "Call", "Input", "Op", "SizeOf", "TensorSlot", "attributes"]
 
-FAMILIES = (activation, arithmetic, attention, conv, dropout, join, norm, pool, reduce, resize, shape)
+FAMILIES = (
+    *(activation, arithmetic, attention, conv, dropout, join, logic, norm, pool, product, reduce, resize, shape),
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from net2net_cli.architecture.flow import Axes, Channels, Flow
 from net2net_cli.architecture.ops.base import Call, Input, Op, TensorSlot, op
@@ -28,6 +28,11 @@ def _common(sizes: tuple[Dim, ...]) -> Dim:
     if len(wide) > 1:
         raise ValueError(f"sizes {' and '.join(map(str, sizes))} do not go together")
     return wide.pop() if wide else 1
+
+
+def slices(size: Dim) -> int:
+    """How many slices an axis has; a batch axis has those of one sample."""
+    return size.times if isinstance(size, Batch) else size
 
 
 def tie_broadcast(f: Flow, inputs: tuple[Channels, ...], *, adds: bool | None = None) -> Axes:
@@ -55,7 +60,7 @@ def tie_broadcast(f: Flow, inputs: tuple[Channels, ...], *, adds: bool | None = 
         if len(inputs) == 2 and adds is not None and adds != (len(meeting) == 2):
             f.plain(axis, "adds one number to all channels" if adds else "multiplies channel by channel")
         for other in meeting[1:]:
-            axis = axis if isinstance(size, Batch) else f.tie(axis, other, size=size)
+            axis = f.tie(axis, other, size=slices(size))
         axes.append(axis)
     return tuple(axes)
 
@@ -70,6 +75,7 @@ class Binary(Op):
     """
 
     arity: ClassVar[int | None] = None
+    folds: ClassVar[bool] = True
     tensors_taken: ClassVar[tuple[int, ...]] = (1, 2)
     adds: ClassVar[bool | None] = None
     """True for sums and differences, false for products, None for what is linear in neither way."""
@@ -229,6 +235,7 @@ class Matmul(Op):
         "Tensor.bmm": "input other",
     }
     arity = 2
+    folds = True
 
     def shape(self, *inputs: Shape) -> Shape:
         a, b = inputs
@@ -256,6 +263,7 @@ class Parameter(Op):
     Attributes:
         size: the tensor's shape.
         trainable: false for buffers.
+        dtype: of a buffer that holds no real numbers, such as a mask.
 
     """
 
@@ -264,6 +272,7 @@ class Parameter(Op):
 
     size: tuple[int, ...]
     trainable: bool = True
+    dtype: Literal["bool", "uint8", "int8", "int16", "int32", "int64"] | None = None
 
     def tensors(self) -> dict[str, TensorSlot]:
         return {"": TensorSlot(self.size, "parameter" if self.trainable else "buffer", default=0.0)}

@@ -180,6 +180,8 @@ class ConvTranspose3d(TransposedConvolution):
 class Linear(Op):
     """x Wᵀ + b over the last axis, for every index of the axes before it."""
 
+    folds = True
+
     in_features: int
     out_features: int
     bias: bool

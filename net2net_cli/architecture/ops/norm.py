@@ -178,6 +178,7 @@ class LayerNorm(Op):
     """Normalises over the last axes (Ba et al. 2016, arXiv:1607.06450): exact for equally many copies throughout."""
 
     linear = True
+    folds = True
 
     normalized_shape: tuple[int, ...]
     eps: float

@@ -16,6 +16,7 @@ from net2net_cli.architecture.shapes import Shape
 class Reduction(Op):
     """One number for all slices along some axes."""
 
+    folds: ClassVar[bool] = True
     reading: ClassVar[str]
 
     dim: tuple[int, ...]
@@ -122,6 +123,8 @@ class Var(Reduction):
 @dataclass(frozen=True)
 class Normalized(Op):
     """Exponentials divided by their sum over an axis: copies would change the sum."""
+
+    folds: ClassVar[bool] = True
 
     dim: int
 
