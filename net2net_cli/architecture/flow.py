@@ -148,12 +148,21 @@ class Flow(ABC):
 
     @abstractmethod
     def permute(
-        self, channels: Axis, sizes: Sequence[int], order: Sequence[int], *, site: str
-    ) -> tuple[Axis, tuple[int, ...]]:
+        self, channels: Axis, sizes: Sequence[int], order: Sequence[int], *, alone: bool
+    ) -> tuple[Axis, tuple[int, ...], tuple[int, ...] | None]:
         """An axis seen as a grid, whose axes are reordered and merged again, as a channel shuffle does it.
 
-        Returns the axis and the student's sizes. Each slice keeps its own label: nothing is tied.
+        Returns the axis and the student's sizes; or in place of these, where this is `alone` all that the op does, the
+        slices in the student's order. Each slice keeps its own label: nothing is tied.
         """
+
+    @abstractmethod
+    def take(self, channels: Axis, index: Sequence[int], *, size: int) -> tuple[Axis, tuple[int, ...]]:
+        """Slices of an axis in a given order; returns the axis and the student's indices."""
+
+    @abstractmethod
+    def become(self, op: Op) -> None:
+        """The student has another op in this one's place."""
 
     @abstractmethod
     def width(self, channels: Axis, size: int) -> int:

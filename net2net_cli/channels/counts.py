@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from net2net_cli.architecture.graph import Graph
+from net2net_cli.architecture.ops.shape import Rearrange
 from net2net_cli.channels.collected import Freeze
 from net2net_cli.channels.labels import Labels, find_labels
-from net2net_cli.channels.positions import run_student
+from net2net_cli.channels.positions import StudentRun, run_student
 from net2net_cli.channels.tails import TailRule
 from net2net_cli.channels.unions import Ints, components, distinct
 from net2net_cli.errors import GrowthRefusedError
@@ -76,7 +77,9 @@ class _Component:
     """
 
     def __init__(self, rows: list[_Row], labels: Labels) -> None:
-        self.rows = rows
+        _share_targets(rows, labels.nothing)
+        # Sections whose sum nobody knows come first: they are made equal again after every copy.
+        self.rows = rows = sorted(rows, key=lambda row: row.target is not None)
         self.frozen = np.zeros(labels.nothing + 1, dtype=bool)
         self.frozen[[*labels.frozen, labels.nothing]] = True
         self.fixed = self.frozen.copy()
@@ -88,7 +91,8 @@ class _Component:
                 self.where.setdefault(member, []).append(number)
         self.where.pop(labels.nothing, None)
         size = self.frozen.size
-        self.asked = [(r, np.bincount(r.sections[0], minlength=size)) for r in rows if r.target is not None]
+        asked = ((r, i, section) for r in rows if r.target is not None for i, section in enumerate(r.sections))
+        self.asked = [(r, i, np.bincount(section, minlength=size)) for r, i, section in asked]
 
     def fill(self, counts: Ints) -> None:
         """Whole multiples first: giving every class as many more copies keeps every equation."""
@@ -96,7 +100,13 @@ class _Component:
         pairs = list(zip(self.rows, free, strict=True))
         if any(r.target is None and distinct(n).size > 1 for r, n in pairs):
             return
-        steps = [int(r.deficits(counts)[0]) // int(n[0]) for r, n in pairs if r.target is not None and n[0]]
+        steps = [
+            int(deficit) // int(m)
+            for r, n in pairs
+            if r.target is not None
+            for deficit, m in zip(r.deficits(counts), n, strict=True)
+            if m
+        ]
         members = distinct(np.concatenate([r.sections.ravel() for r in self.rows]))
         counts[members[~self.fixed[members]]] += min(steps, default=0)
 
@@ -144,21 +154,53 @@ class _Component:
         return able[order[:how_many]]
 
     def _with_room(self, able: Ints, counts: Ints) -> Ints:
-        """Those of which one more copy overshoots no demand."""
-        for row, times in self.asked:
-            able = able[(times[able] == 0) | (times[able] <= row.deficits(counts)[0])]
+        """Those of which one more copy overshoots no section whose sum is known."""
+        for row, section, times in self.asked:
+            there = times[able]
+            if there.any():
+                able = able[(there == 0) | (there <= row.deficits(counts)[section])]
         return able
 
     def _explain(self, row: _Row, section: int) -> str:
         members = row.sections[section]
         if self.frozen[members].all():
             return FROZEN
-        if row.target is None:
+        if row.why:
             return row.why
         times = distinct(np.unique(members[~self.frozen[members]], return_counts=True)[1])
         if times.min() > 1:
             return f"its channels only grow {times.min()} at a time"
         return "the equations of the layers that are coupled to it leave no such width"
+
+
+def _share_targets(rows: Sequence[_Row], nothing: int) -> None:
+    """Sums that follow from those that are asked for, so that no equation is met by chance.
+
+    Sections of equal size have one sum; where that of one of them is known, or that of all together, all are.
+
+    Raises:
+        NoCountsError: a sum does not fall into equal sections, or would have to be two numbers.
+    """
+
+    def key(section: Ints) -> bytes:
+        return np.sort(section[section != nothing], axis=None).tobytes()
+
+    known = {key(r.sections[0]): r.target for r in rows if r.target is not None}
+    open_rows = [r for r in rows if r.target is None]
+    learnt = True
+    while learnt:
+        learnt = False
+        for row in open_rows:
+            keys, whole = [key(section) for section in row.sections], key(row.sections)
+            sums = {known[k] * len(keys) for k in keys if k in known} | {known[whole] for _ in keys if whole in known}
+            if not sums:
+                continue
+            target, rest = divmod(sums.pop(), len(keys))
+            if sums or rest:
+                raise NoCountsError(row.layer, row.why)
+            row.target, learnt = target, True
+            known |= dict.fromkeys(keys, target) | {whole: target * len(keys)}
+        open_rows = [r for r in open_rows if r.target is None]
 
 
 def _components(labels: Labels, demands: Sequence[Demand]) -> list[_Component]:
@@ -169,7 +211,6 @@ def _components(labels: Labels, demands: Sequence[Demand]) -> list[_Component]:
     members = [r.sections[r.sections != labels.nothing] for r in [*rows, *every]]
     part = components(labels.nothing, [(m[:-1], m[1:]) for m in members])
     together: dict[int, list[_Row]] = {int(part[r.sections[0, 0]]): [] for r in rows}
-    # Equations come first: they are repaired after every copy, so that no demand is filled lopsidedly.
     for row in [*every, *rows]:
         root = int(part[row.sections[0, 0]])
         if root in together:
@@ -260,6 +301,23 @@ def _bears_out(labels: Labels, tails: Mapping[int, TailRule]) -> bool:
     return True
 
 
+def prove(labels: Labels, counts: Ints, *, own_shuffles: bool = False) -> StudentRun:
+    """The student's run; where the network's own shuffles would part the copies of a channel, with lists of indices.
+
+    Raises:
+        GrowthRefusedError: the student would not compute what the teacher computes.
+    """
+    try:
+        return run_student(labels, counts)
+    except GrowthRefusedError as refused:
+        if own_shuffles or not any(isinstance(one.op, Rearrange) and one.op.shuffles for one in labels.graph.layers):
+            raise
+        try:
+            return run_student(labels, counts, indexed=True)
+        except GrowthRefusedError:
+            raise refused from None
+
+
 def next_width(labels: Labels, demand: Demand, others: Sequence[Demand] = ()) -> int | None:
     """The smallest width above the demanded one that has a solution and a proof, or None where none was found."""
     rng = np.random.default_rng(0)
@@ -268,7 +326,7 @@ def next_width(labels: Labels, demand: Demand, others: Sequence[Demand] = ()) ->
     unproven = 0
     for width in range(demand.width + 1, stop):
         try:
-            run_student(labels, solve(labels, [Demand(demand.layer, demand.labels, width), *others], rng))
+            prove(labels, solve(labels, [Demand(demand.layer, demand.labels, width), *others], rng))
         except NoCountsError:
             continue
         except GrowthRefusedError:

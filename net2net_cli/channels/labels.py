@@ -16,6 +16,7 @@ import numpy as np
 
 from net2net_cli.architecture.flow import Axis, Channels, Flow, Tail, passed
 from net2net_cli.architecture.graph import Graph, Layer
+from net2net_cli.architecture.ops.base import Op
 from net2net_cli.channels.choices import MEETS, Choosing
 from net2net_cli.channels.collected import Averaged, Collected, EqualParts, Freeze, Nested, Place, Tie
 from net2net_cli.channels.tails import TailRule, find_tails
@@ -216,10 +217,10 @@ class LabelFlow(Flow):
         return tuple(labels if i == keep else None for i in range(len(known)))
 
     def permute(
-        self, channels: Axis, sizes: Sequence[int], order: Sequence[int], *, site: str
-    ) -> tuple[Axis, tuple[int, ...]]:
+        self, channels: Axis, sizes: Sequence[int], order: Sequence[int], *, alone: bool
+    ) -> tuple[Axis, tuple[int, ...], tuple[int, ...] | None]:
         if channels is None:
-            return None, tuple(sizes)
+            return None, tuple(sizes), None
         keep = growing_factor(sizes)
         outer, inner = prod(sizes[:keep]), prod(sizes[keep + 1 :])
         self.plain(channels, "reorders it")
@@ -227,7 +228,14 @@ class LabelFlow(Flow):
             rows = channels.reshape(-1, inner)
             self._unit(rows[:, :-1], rows[:, 1:], "reorders it")
         self.equal_parts(channels, size=channels.size, parts=outer)
-        return channels.reshape(sizes).transpose(order).ravel(), tuple(sizes)
+        return channels.reshape(sizes).transpose(order).ravel(), tuple(sizes), None
+
+    def take(self, channels: Axis, index: Sequence[int], *, size: int) -> tuple[Axis, tuple[int, ...]]:
+        self.plain(channels, "reorders it")
+        return (None if channels is None else channels[list(index)]), tuple(index)
+
+    def become(self, op: Op) -> None:
+        """The teacher's op stays."""
 
     def _choose(self, site: str, candidates: list[tuple[int, Ints]]) -> int:
         key = (self.layer.name, site)

@@ -18,9 +18,11 @@ import numpy as np
 
 from net2net_cli.architecture.flow import Axes, Axis, Channels, Flow, Tail, passed
 from net2net_cli.architecture.graph import Graph, Layer
+from net2net_cli.architecture.ops.base import Op
 from net2net_cli.architecture.shapes import Batch
 from net2net_cli.channels.collected import Place
 from net2net_cli.channels.labels import Labels, growing_factor
+from net2net_cli.channels.layout import layout, unchanged
 from net2net_cli.channels.tails import CODES, MEAN, ZERO, has_tail, scale_of
 from net2net_cli.channels.unions import Ints, distinct
 from net2net_cli.errors import GrowthRefusedError
@@ -72,55 +74,17 @@ class StudentRun:
     readings: dict[Place, Reading] = field(default_factory=dict)
 
 
-def layout(labels: Labels, counts: Ints, axis: Ints) -> Ints:
-    """Positions of an axis whose labels are given: every unit is replaced, in place, by its adjacent copies.
-
-    Args:
-        labels: the resolved labels.
-        counts: `(classes,)` copies of each class.
-        axis: `(n,)` labels.
-
-    Returns:
-        `(Σ counts,)` positions in 0 … n − 1, and behind them those of a tail.
-    """
-    position = _copies(labels, counts, axis)
-    rule = labels.tails.get(int(labels.group[axis[0]])) if labels.tails and axis.size else None
-    length = 0 if rule is None or axis.size != rule.size else int(counts[rule.slot])
-    return position if rule is None or not length else np.r_[position, np.full(length, CODES[rule.tail])]
-
-
-def _copies(labels: Labels, counts: Ints, axis: Ints) -> Ints:
-    copies = counts[labels.group[axis]]
-    block = labels.block[axis]
-    length = labels.block_length[block]
-    if (length == 1).all() or (copies == 1).all():
-        return np.repeat(np.arange(axis.size, dtype=np.int64), copies)
-    pieces = []
-    start = 0
-    while start < axis.size:
-        stop = start + 1
-        limit = min(axis.size, start + int(length[start]))
-        while stop < limit and block[stop] == block[start]:
-            stop += 1
-        pieces.append(np.tile(np.arange(start, stop, dtype=np.int64), int(copies[start])))
-        start = stop
-    return np.concatenate(pieces)
-
-
-def unchanged(axis: Axis, size: int) -> bool:
-    """Whether the student's axis is the teacher's."""
-    return axis is None or (axis.size == size and bool((axis == np.arange(size)).all()))
-
-
 def _sections(position: Ints, size: int, parts: int) -> Ints:
     """Positions `(parts, width)` within each of several equal sections; an axis 0 holds all sections and is one."""
     return position.reshape(parts, -1) - np.arange(parts)[:, None] * (size // parts)
 
 
 class PositionFlow(Flow):
-    """The run over positions, for given numbers of copies."""
+    """The run over positions, for given numbers of copies; `indexed` as in `run_student`."""
 
-    def __init__(self, labels: Labels, counts: Ints) -> None:
+    def __init__(self, labels: Labels, counts: Ints, *, indexed: bool = False) -> None:
+        self.indexed = indexed
+        self.replacement: Op | None = None
         self.labels = labels
         self.counts = counts
         self.layer: Layer
@@ -329,18 +293,37 @@ class PositionFlow(Flow):
         return tuple(own if i == keep else None for i in range(len(known)))
 
     def permute(
-        self, channels: Axis, sizes: Sequence[int], order: Sequence[int], *, site: str
-    ) -> tuple[Axis, tuple[int, ...]]:
+        self, channels: Axis, sizes: Sequence[int], order: Sequence[int], *, alone: bool
+    ) -> tuple[Axis, tuple[int, ...], tuple[int, ...] | None]:
         if channels is None:
-            return None, tuple(sizes)
+            return None, tuple(sizes), None
         self._without_tail(channels, "reorders it")
+        if self.indexed and alone:
+            teacher = np.arange(prod(sizes)).reshape(sizes).transpose(order).ravel()
+            taken, index = self.take(channels, teacher.tolist(), size=teacher.size)
+            return taken, tuple(sizes), index
         keep = growing_factor(sizes)
         others = prod(sizes) // sizes[keep]
         if channels.size % others:
             raise self.refuse(f"cuts the axis into sections of {others}, and its copies do not fill them")
         grown = (*sizes[:keep], channels.size // others, *sizes[keep + 1 :])
         teacher, student = (np.arange(prod(s)).reshape(s).transpose(order).ravel() for s in (sizes, grown))
-        return np.argsort(teacher)[channels[student]], grown
+        return np.argsort(teacher)[channels[student]], grown, None
+
+    def take(self, channels: Axis, index: Sequence[int], *, size: int) -> tuple[Axis, tuple[int, ...]]:
+        if channels is None:
+            return None, tuple(index)
+        self._without_tail(channels, "reorders it")
+        order = np.argsort(channels, kind="stable")
+        starts = np.searchsorted(channels[order], np.arange(size + 1))
+        copies = np.diff(starts)[list(index)]
+        position = np.repeat(np.arange(len(index)), copies)
+        number = np.arange(position.size) - np.repeat(np.cumsum(copies) - copies, copies)
+        student = order[np.repeat(starts[:-1][list(index)], copies) + number]
+        return position, tuple(student.tolist())
+
+    def become(self, op: Op) -> None:
+        self.replacement = op
 
     def width(self, channels: Axis, size: int) -> int:
         return size if channels is None else int(channels.size)
@@ -349,25 +332,27 @@ class PositionFlow(Flow):
         self.attributes |= attributes
 
 
-def run_student(labels: Labels, counts: Ints) -> StudentRun:
+def run_student(labels: Labels, counts: Ints, *, indexed: bool = False) -> StudentRun:
     """The student with that many copies of each class, or the refusal.
 
     Args:
         labels: of the teacher.
-        counts: `(classes,)` copies of each class, at least 1.
+        counts: `(classes,)` copies of each class, at least 1, and lengths of tails.
+        indexed: whether shuffles of channels become lists of indices, which keep the copies of a channel together; the
+            network's own shuffle, made wider, may part them.
 
     Raises:
         GrowthRefusedError: the student would not compute what the teacher computes; names the layer at which it fails.
     """
     graph = labels.graph
-    flow = PositionFlow(labels, counts)
+    flow = PositionFlow(labels, counts, indexed=indexed)
     values: dict[str, Axes] = {i.name: (None,) * len(i.shape) for i in graph.inputs}
     layers, made = [], {}
     for layer in graph.layers:
-        flow.layer, flow.attributes = layer, {}
+        flow.layer, flow.attributes, flow.replacement = layer, {}, None
         read = (Channels(graph.shapes[n], values[n]) for n in (*layer.inputs, *layer.op.references()))
         values[layer.name] = passed(flow, layer.op, read)
-        layers.append(_with(layer, flow.attributes))
+        layers.append(_with(layer, flow.attributes, flow.replacement))
         made[layer.name] = layers[-1].op
         if layer.op == graph.by_name[layer.owner].op and layers[-1].op != made[layer.owner]:
             raise flow.refuse("uses the same weights for another number of channels")
@@ -380,7 +365,9 @@ def run_student(labels: Labels, counts: Ints) -> StudentRun:
     return StudentRun(student, flow.gathers, flow.readings)
 
 
-def _with(layer: Layer, attributes: dict[str, Any]) -> Layer:
+def _with(layer: Layer, attributes: dict[str, Any], replacement: Op | None) -> Layer:
+    if replacement is not None:
+        return dataclasses.replace(layer, op=replacement)
     changed = {k: v for k, v in attributes.items() if getattr(layer.op, k) != v}
     return dataclasses.replace(layer, op=dataclasses.replace(layer.op, **changed)) if changed else layer  # type: ignore[type-var]
 

@@ -11,9 +11,9 @@ from net2net_cli.architecture.graph import Graph
 from net2net_cli.architecture.ops.norm import GroupNorm
 from net2net_cli.channels import tails
 from net2net_cli.channels.collected import Place
-from net2net_cli.channels.counts import Demand, NoCountsError, impossible, labels_of, refuse, solve
+from net2net_cli.channels.counts import Demand, NoCountsError, impossible, labels_of, prove, refuse, solve
 from net2net_cli.channels.labels import Labels
-from net2net_cli.channels.positions import Gather, Reading, StudentRun, run_student
+from net2net_cli.channels.positions import Gather, Reading, StudentRun
 from net2net_cli.channels.unions import Ints
 from net2net_cli.errors import GrowthRefusedError, SpecError
 from net2net_cli.growth.plan import MEAN, AxisMap, Operation, Plan, Shares, Split, TensorPlan
@@ -75,10 +75,10 @@ def plan_like(graph: Graph, target: Graph, options: WidenOptions | None = None) 
     demands = _demands_like(labels, target)
     if not demands:
         raise GrowthRefusedError("the target is no wider than the teacher", "give a spec with wider layers")
-    run, _ = _solve(labels, demands, options, set())
+    run, _ = _solve(labels, demands, options, set(), own_shuffles=True)
     wrong = _other_shape(run.graph, target)
     if wrong is not None:  # the layers' own widths leave open which section of a split grows: ask for that as well
-        run, _ = _solve(labels, [*demands, *_demands_of_readers(labels, target)], options, set())
+        run, _ = _solve(labels, [*demands, *_demands_of_readers(labels, target)], options, set(), own_shuffles=True)
         wrong = _other_shape(run.graph, target)
     if wrong is not None:
         raise GrowthRefusedError(
@@ -158,14 +158,14 @@ def _target_width(target: Graph, place: Place) -> int:
 
 
 def _solve(
-    labels: Labels, demands: list[Demand], options: WidenOptions, optional: set[str]
+    labels: Labels, demands: list[Demand], options: WidenOptions, optional: set[str], *, own_shuffles: bool = False
 ) -> tuple[StudentRun, list[str]]:
     """Copies for the demands, and the student's run; optional demands that have no solution are passed over."""
     demands, passed = _possible(labels, demands, options, optional)
     while True:
         try:
             counts = solve(labels, demands, generator(options.seed, "counts"))
-            return run_student(labels, counts), passed
+            return prove(labels, counts, own_shuffles=own_shuffles), passed
         except NoCountsError as failed:
             culprit = _culprit(labels, demands, failed, options)
             if culprit.layer not in optional or len(demands) == 1:
@@ -212,7 +212,7 @@ def _culprit(labels: Labels, demands: list[Demand], failed: NoCountsError, optio
 def _first_refused(labels: Labels, demands: list[Demand], options: WidenOptions) -> Demand | None:
     for demand in demands:
         try:
-            run_student(labels, _counts(labels, demand, options))
+            prove(labels, _counts(labels, demand, options))
         except (GrowthRefusedError, NoCountsError):
             return demand
     return None
@@ -229,7 +229,7 @@ def _plan(labels: Labels, run: StudentRun, options: WidenOptions, operation: Ope
     }
     if options.noise:
         tensors = {n: replace(t, noise=options.noise) if t.axes and len(t.shape) > 1 else t for n, t in tensors.items()}
-    notes = (*notes, *_tail_notes(labels, run))
+    notes = (*notes, *_tail_notes(labels, run), *_index_notes(labels.graph, run.graph))
     scaled = any(g.factor != 1 for g in run.gathers.values()) or any(r.factor != 1 for r in run.readings.values())
     return Plan(labels.graph, run.graph, tensors, operation, scaled, notes)
 
@@ -248,6 +248,15 @@ def _tail_notes(labels: Labels, run: StudentRun) -> list[str]:
         others = f"`{place[0]}` and the layers that grow with it write {each} and {tail} times {rest}"
         said.setdefault(number, f"{others}, scaled by {gather.factor:.4g}: stored numbers are rounded")
     return list(said.values())
+
+
+def _index_notes(teacher: Graph, student: Graph) -> list[str]:
+    """What is said of shuffles that only a list of indices can do now."""
+    now = [a.name for a, b in zip(teacher.layers, student.layers, strict=True) if b.op.name != a.op.name]
+    if not now:
+        return []
+    others = f" and {len(now) - 1} more" if len(now) > 1 else ""
+    return [f"shuffles become lists of indices (`{now[0]}`{others}): build the student from its spec or its export"]
 
 
 def _axes(run: StudentRun, layer: str, key: str, options: WidenOptions, teacher: Graph) -> tuple[AxisMap, ...]:

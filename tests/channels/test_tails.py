@@ -10,7 +10,8 @@ from net2net_cli.architecture.graph import Graph
 from net2net_cli.architecture.ops import Op
 from net2net_cli.channels.counts import Demand, NoCountsError, labels_of, next_width, solve
 from net2net_cli.channels.labels import Labels, find_labels
-from net2net_cli.channels.positions import layout, run_student
+from net2net_cli.channels.layout import layout
+from net2net_cli.channels.positions import run_student
 from net2net_cli.channels.tails import MEAN, TailRule, scale_of
 from net2net_cli.channels.unions import Ints
 from net2net_cli.errors import GrowthRefusedError

@@ -179,6 +179,32 @@ class Slice(Op):
         return Call("operator.getitem", (Input(0), index))
 
 
+@op("index_select")
+class IndexSelect(Op):
+    """Slices of an axis in the order of a list of indices; a shuffle whose channels have copies of their own number."""
+
+    linear = True
+
+    dim: int
+    index: tuple[int, ...]
+
+    def shape(self, *inputs: Shape) -> Shape:
+        (x,) = inputs
+        size = fixed(x[self.dim])
+        if not self.index or min(self.index) < 0 or max(self.index) >= size:
+            raise ValueError(f"its indices are not all from 0 to {size - 1}")
+        return (*x[: self.dim], len(self.index), *x[self.dim + 1 :])
+
+    def flow(self, f: Flow, *inputs: Channels) -> Axes:
+        (x,) = inputs
+        axis, index = f.take(x.axes[self.dim], self.index, size=fixed(x.shape[self.dim]))
+        f.set(index=index)
+        return replaced(x.axes, self.dim, axis)
+
+    def call(self, shapes: tuple[Shape, ...]) -> Call:
+        return Call("operator.getitem", (Input(0), (slice(None),) * self.dim + (list(self.index),)))
+
+
 @op("select")
 class Select(Op):
     """One slice of an axis, which disappears; the axis keeps its slices."""

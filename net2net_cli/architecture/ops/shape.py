@@ -10,6 +10,7 @@ from typing import Any
 
 from net2net_cli.architecture.flow import Axes, Axis, Channels, Flow
 from net2net_cli.architecture.ops.base import Call, Input, Op, op
+from net2net_cli.architecture.ops.join import IndexSelect
 from net2net_cli.architecture.shapes import Batch, Dim, Shape, divide, product
 
 Side = tuple[tuple[str, ...], ...]
@@ -121,6 +122,7 @@ class Rearrange(Op):
         factors: dict[str, Axis] = {}
         whole: dict[tuple[str, ...], Axis] = {}
         grown: dict[str, int] = {}
+        index: tuple[int, tuple[int, ...]] | None = None
         for i, (names, axis) in enumerate(zip(self.parsed.left, x.axes, strict=True)):
             if not names:
                 f.mix(axis, "drops it as an axis of a single slice")
@@ -131,14 +133,23 @@ class Rearrange(Op):
             reordered = self._reordered(names)
             if reordered is not None and None not in known:
                 order = [names.index(n) for n in reordered]
-                whole[reordered], now = f.permute(axis, [n or 1 for n in known], order, site=f"axis {i}")
+                alone = self.parsed.right == (*self.parsed.left[:i], reordered, *self.parsed.left[i + 1 :])
+                whole[reordered], now, student = f.permute(axis, [n or 1 for n in known], order, alone=alone)
                 grown |= dict(zip(names, now, strict=True))
+                index = index if student is None else (i, student)
             else:
                 pieces = f.split(axis, known, site=f"axis {i}") if len(names) > 1 else (axis,)
                 factors |= dict(zip(names, pieces, strict=False))
                 grown |= {n: f.width(factors[n], plain[n] or 1) for n in names}
+        if index is not None:
+            f.become(IndexSelect(*index))
         f.set(axes={name: grown[name] for name in self.axes})
         return tuple(whole[n] if n in whole else self._merged(f, n, factors, sizes) for n in self.parsed.right)
+
+    @property
+    def shuffles(self) -> bool:
+        """Whether it reorders factors within an axis."""
+        return any(self._reordered(names) not in (None, names) for names in self.parsed.left)
 
     def _reordered(self, names: tuple[str, ...]) -> tuple[str, ...] | None:
         """The axis on the right that has the same factors in another order, as in a channel shuffle."""
