@@ -184,6 +184,17 @@ def test_an_encoder_with_a_mask_grows(how: dict[str, bool], mask: Tensor) -> Non
     check_growth(teacher, teacher.net.widen({"embed": "2x", "encoder.layers.0.linear1": "+3"}), ["embed"])
 
 
+def test_an_encoder_under_a_mask_that_forward_makes_grows() -> None:
+    class Made(Encoder):
+        def forward(self, x: Tensor) -> Any:
+            causal = nn.Transformer.generate_square_subsequent_mask(x.size(1))
+            return self.out(self.encoder(self.embed(x).transpose(0, 1), causal, is_causal=True).transpose(0, 1))
+
+    torch.manual_seed(0)
+    teacher = Teacher.of(Made(), SHAPES)
+    check_growth(teacher, teacher.net.widen({"embed": "2x"}), ["embed", "encoder.layers.1.self_attn"])
+
+
 def test_an_encoder_without_biases_and_with_an_odd_number_of_heads_grows() -> None:
     torch.manual_seed(0)
     teacher = Teacher.of(Encoder(heads=3, bias=False), SHAPES)
