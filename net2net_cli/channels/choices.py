@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
+from net2net_cli.architecture.ops.join import Select
 from net2net_cli.channels.unions import Ints, distinct
 
 if TYPE_CHECKING:
@@ -26,42 +27,72 @@ class Choosing:
 
     def __init__(self) -> None:
         self.choices: dict[Site, int] = {}
-        self._tried: dict[Site, set[int]] = {}
+        self._tried: dict[Site, list[int]] = {}
+        self._taken: dict[Site, set[int]] = {}
         self._given: dict[Site, int] = {}
         self._settled: set[Site] = set()
+        self._done = False
 
     def improve(self, labels: Labels) -> bool:
         """Choose anew what turned out frozen; whether there was anything to choose."""
         before = dict(self.choices)
-        frozen = {}
-        for site, candidates in labels.found.options.items():
-            now = self.choices.get(site, candidates[0][0])
-            self._tried.setdefault(site, set()).add(now)
-            chosen = dict(candidates)[now]
-            if labels.is_frozen(chosen).all():
-                frozen[site] = chosen
-        giving = {other for chosen in frozen.values() for other in self._in_the_way(labels, chosen, frozen)}
-        for site in giving:
-            self._given[site] = self.choices.get(site, labels.found.options[site][0][0])
+        if self._done:
+            return False
+        frozen = self._frozen(labels)
+        giving = {other for site, chosen in frozen.items() for other in self._in_the_way(labels, site, chosen, frozen)}
+        for site in giving - frozen.keys():
+            self._given[site] = self._now(site, labels)
+        for site in giving or frozen:
             self._next(site, labels)
-        for site in frozen:
-            if not giving:
-                self._next(site, labels)
+        if self.choices == before:
+            self._done = True
+            self._explain(frozen)
         return self.choices != before
 
+    def _now(self, site: Site, labels: Labels) -> int:
+        return self.choices.get(site, labels.found.options[site][0][0])
+
+    def _frozen(self, labels: Labels) -> dict[Site, Ints]:
+        """Sites whose present choice cannot grow, and the labels that it has."""
+        found = {}
+        for site, candidates in labels.found.options.items():
+            now = self._now(site, labels)
+            chosen = dict(candidates)[now]
+            tried = self._tried.setdefault(site, [])
+            if now not in tried:
+                tried.append(now)
+            if labels.is_frozen(chosen).all():
+                found[site] = chosen
+                why = labels.why_frozen(chosen)
+                reader = labels.graph.by_name.get(why.layer) if why is not None else None
+                if reader is not None and isinstance(reader.op, Select):
+                    self._taken.setdefault(site, set()).add(now)
+        return found
+
     def _next(self, site: Site, labels: Labels) -> None:
-        """The next candidate; after all in vain, what it was before it gave way, or the first: its reason says most."""
-        left = [i for i, _ in labels.found.options[site] if i not in self._tried[site]]
+        """The next candidate; where all were in vain, what the site was before it gave way."""
+        left = self._left(site, labels)
         if left:
             self.choices[site] = left[0]
         elif site in self._given:
             self.choices[site] = self._given.pop(site)
             self._settled.add(site)
-        elif site in self.choices:
-            self.choices[site] = labels.found.options[site][0][0]
 
-    def _in_the_way(self, labels: Labels, chosen: Ints, frozen: dict[Site, Ints]) -> Iterator[Site]:
-        """Sites that chose another factor than these labels need, where nothing else freezes them."""
+    def _left(self, site: Site, labels: Labels) -> list[int]:
+        return [i for i, _ in labels.found.options[site] if i not in self._tried[site]]
+
+    def _explain(self, frozen: dict[Site, Ints]) -> None:
+        """Of the factors that were tried in vain, keep one whose reason tells something.
+
+        That single slices are taken of an axis, as of the three in `(three h d)`, is no reason why heads cannot grow.
+        """
+        for site in frozen:
+            telling = [i for i in self._tried[site] if i not in self._taken.get(site, ())]
+            if telling and self.choices.get(site) in self._taken.get(site, ()):
+                self.choices[site] = telling[-1]
+
+    def _in_the_way(self, labels: Labels, own: Site, chosen: Ints, frozen: dict[Site, Ints]) -> Iterator[Site]:
+        """Sites that may choose another factor than now, for the sake of labels that nothing else freezes."""
         classes = set(distinct(labels.group[chosen]).tolist())
         layers = set()
         for freeze in labels.found.frozen:
@@ -71,9 +102,9 @@ class Choosing:
                 return
             layers.add(freeze.layer)
         upstream = self._upstream(labels, layers)
-        for site, candidates in labels.found.options.items():
-            able = any(i not in self._tried[site] for i, _ in candidates) and site not in self._settled
-            if site[0] in upstream and able and site not in frozen:
+        for site in labels.found.options:
+            able = site != own and site[0] in upstream and (site in frozen or site not in self._settled)
+            if able and self._left(site, labels):
                 yield site
 
     @staticmethod

@@ -17,6 +17,8 @@ from net2net_cli.architecture.ops.arithmetic import Parameter
 from net2net_cli.architecture.ops.norm import PerChannelNorm
 from net2net_cli.errors import TraceError
 from net2net_cli.runtime import adapters, views
+from net2net_cli.runtime.arrangement import reshaped
+from net2net_cli.runtime.constants import Constants, triangle_of
 from net2net_cli.runtime.drafts import Draft, NamedTuple, Recorded, Tree
 from net2net_cli.runtime.functional import COUNTER, HANDLERS, call_of
 from net2net_cli.runtime.readings import spoken
@@ -84,6 +86,8 @@ class Lowering:
         self._stale: dict[Node, Node] = {}
         self._by_storage: dict[int, list[Node]] = {}
         self._in_state = set(model.state_dict())
+        self._constants = Constants(tracer)
+        self._dtype = torch.float32
 
     def run(self, graph: fx.Graph) -> Recorded:
         """Lower every call, in order."""
@@ -121,6 +125,9 @@ class Lowering:
 
     def _lower(self, node: Node) -> Any:
         site = Site(self, node)
+        value = self._constants.work_out(node)
+        if value is not None and (mask := self._mask(site, value)) is not None:
+            return mask
         for before in map(self._values.get, node.all_input_nodes):
             if isinstance(before, Draft) and before.trouble is not None:
                 return self._trouble(site, before.trouble)  # the first of several is the cause
@@ -139,6 +146,14 @@ class Lowering:
         except ValueError as why:
             return self._trouble(site, site.error(f"`{spoken(node)}` cannot be said in a spec, because {why}"))
 
+    def _mask(self, site: Site, value: Tensor) -> Draft | None:
+        """A constant that is a causal mask."""
+        op = triangle_of(value, self._dtype)
+        if op is None:
+            return None
+        made = site.emit(op, (self.inputs[0],))
+        return site.emit(reshaped(made.shape, tuple(value.shape), flatten=False), (made,), function="unsqueeze")
+
     def _trouble(self, site: Site, error: TraceError) -> Any:
         """Errors wait: what nothing needs is let go."""
         draft = self.add(Draft(None, (), (), "trouble", site.where, trouble=error))
@@ -148,6 +163,7 @@ class Lowering:
     def _input(self, site: Site) -> Draft:
         draft = Draft(None, (), site.shape(), str(site.node.target))
         self.inputs.append(draft)
+        self._dtype = self._dtype if len(self.inputs) > 1 else site.seen.first.dtype
         return draft
 
     def _parameter(self, site: Site) -> Draft:
@@ -157,6 +173,9 @@ class Lowering:
         trainable = last in module._parameters
         tensor = module._parameters[last] if trainable else module._buffers[last]
         if name not in self._in_state:
+            assert tensor is not None
+            if (mask := self._mask(site, tensor)) is not None:
+                return mask
             raise site.error(
                 f"the buffer `{name}` is not kept in the state dict",
                 f'register it with `persistent=True`, as `self.register_buffer("{last}", tensor)` does',
@@ -223,6 +242,11 @@ class Lowering:
 
     def _call(self, site: Site) -> Any:
         node = site.node
+        if node.target == self.tracer.constant:
+            raise site.error(
+                f"a tensor of shape {list(site.seen.first.shape)} that is neither parameter nor buffer takes part",
+                'keep it in the state dict: `self.register_buffer("name", tensor)` in `__init__`',
+            )
         if node.target is getattr and isinstance(held := site.read(node.args[0]), tuple):
             first = seen_of(_node(node.args[0])).first
             wanted = getattr(first, str(node.args[1]))

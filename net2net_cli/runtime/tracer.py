@@ -43,6 +43,7 @@ class Tracer(fx.Tracer):
 
     Attributes:
         returned: what `forward` returned, proxies in it.
+        constants: tensors that take part and that the network does not hold.
         names: of the inputs.
         failed_in: path and class of the innermost module that raised an exception.
 
@@ -67,6 +68,7 @@ class Tracer(fx.Tracer):
         tensors = [*model.named_parameters(), *model.named_buffers()]
         self._tensor_names = {id(tensor): name for name, tensor in reversed(tensors)}
         self._tensor_proxies: dict[str, Any] = {}
+        self.constants: list[Tensor] = []
 
     def record(self) -> fx.Graph:
         """Trace the model."""
@@ -226,13 +228,16 @@ class Tracer(fx.Tracer):
         if isinstance(a, Tensor):
             if id(a) in self._tensor_names:
                 return self._tensor_proxy(a).node
-            raise self.fail(
-                f"a tensor of shape {list(a.shape)} that is neither parameter nor buffer takes part",
-                'keep it in the state dict: `self.register_buffer("name", tensor)` in `__init__`',
-            )
+            self.constants.append(a)
+            return self.create_proxy("call_function", self.constant, (len(self.constants) - 1,), {}).node
         if type(a).__module__ == "numpy" and hasattr(a, "item"):
             return a.item()
         return super().create_arg(a)
+
+    def constant(self, index: int) -> Tensor:
+        """A tensor that the network does not hold, as the runs take it."""
+        found: Tensor = self.runs.held(self.constants[index]).first
+        return found
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         """A module's tensor is read."""

@@ -171,7 +171,9 @@ def _is_causal(mask: Mask, said: bool | None) -> bool:
 
 
 def _value(mask: Mask) -> Tensor | None:
-    """The values of a mask that is a buffer or parameter of the network."""
+    """The values of a mask that is a tensor of the network, or that was made without one."""
+    if isinstance(mask, Tensor):
+        return mask
     if not isinstance(mask, fx.Proxy) or mask.node.op != "get_attr":
         return None
     home, _, name = str(mask.node.target).rpartition(".")

@@ -12,10 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - what everyone calls it
 from zoo.attentions import SHAPES, SPELLINGS
 
+from net2net_cli.architecture.ops import attributes
 from net2net_cli.architecture.ops.attention import MultiheadAttention
+from net2net_cli.architecture.ops.logic import Triangle
 from net2net_cli.errors import TraceError
 from net2net_cli.runtime import adapters, modules
 from net2net_cli.runtime.attending import spelled_out
+from net2net_cli.runtime.calls import evaluate
 from net2net_cli.runtime.importing import check_rebuilt, import_module_weights
 from net2net_cli.runtime.transformers import FORWARDS
 from runtime.tracing import assert_same, graph_of, layer_of, ops_of
@@ -190,19 +193,60 @@ def test_zeros_at_padded_places_in_evaluation_alone_are_refused() -> None:
     assert "enable_nested_tensor=False" in str(refused.value.hint)
 
 
-def test_a_mask_that_forward_makes_is_refused_and_told_where_it_belongs() -> None:
-    class Makes(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+class Masked(nn.Module):
+    """Attention under a mask that a function makes of the module and its input."""
 
-        def forward(self, x: Tensor) -> Any:
-            mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1])
-            return self.attention(x, x, x, attn_mask=mask)[0]
+    def __init__(self, mask: Any) -> None:
+        super().__init__()
+        self.make = mask
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.register_buffer("unsaved", YES_NO.clone(), persistent=False)
+        self.plain = NUMBERS.clone()
 
-    with pytest.raises(TraceError, match=r"`torch.full` is no operation") as refused:
-        graph_of(Makes(), torch.randn(3, 5, 8))
+    def forward(self, x: Tensor) -> Any:
+        return self.attention(x, x, x, attn_mask=self.make(self, x))[0]
+
+
+@pytest.mark.parametrize(
+    ("make", "triangle"),
+    [
+        (lambda m, x: nn.Transformer.generate_square_subsequent_mask(x.shape[1]), (5, 5, 0, 0.0, -torch.inf)),
+        (lambda m, x: nn.Transformer.generate_square_subsequent_mask(5), (5, 5, 0, 0.0, -torch.inf)),
+        (lambda m, x: torch.triu(torch.ones(x.size(1), x.size(1), device=x.device), 1).bool(), (5, 5, 0, False, True)),
+        (lambda m, x: ~torch.ones(x.size(1), x.size(1), dtype=torch.bool).tril(2), (5, 5, 2, False, True)),
+        (lambda m, x: torch.arange(x.size(1)) > torch.arange(x.size(1))[:, None], (5, 5, 0, False, True)),
+        (lambda m, x: (1 - torch.ones(x.size(1), x.size(1)).tril()) * -1e9, (5, 5, 0, -0.0, -1e9)),
+        (lambda m, x: m.unsaved, (5, 5, 0, False, True)),
+        (lambda m, x: m.plain[: x.size(1), : x.size(1)], (5, 5, 0, 0.0, -torch.inf)),
+    ],
+)
+def test_a_causal_mask_that_forward_makes_is_a_layer(make: Any, triangle: tuple[Any, ...]) -> None:
+    graph = assert_same(Masked(make), torch.randn(3, 5, 8))
+    assert attributes(layer_of(graph, "triangle").op) == dict(
+        zip(("rows", "columns", "diagonal", "below", "above"), triangle, strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda m, x: (torch.arange(x.size(1)) - torch.arange(x.size(1))[:, None]).abs() > 1, "is no operation"),
+        (lambda m, x: WINDOW, "neither parameter nor buffer"),
+    ],
+)
+def test_another_mask_that_forward_makes_is_refused_and_told_where_it_belongs(make: Any, why: str) -> None:
+    with pytest.raises(TraceError, match=why) as refused:
+        graph_of(Masked(make), torch.randn(3, 5, 8))
     assert "register_buffer" in str(refused.value.hint)
+
+
+def test_a_mask_of_numbers_takes_the_type_of_the_networks_input_or_that_of_numbers() -> None:
+    op = Triangle(2, 3, 1, 0.0, float("-inf"))
+    expected = torch.tensor([[0.0, 0.0, -torch.inf], [0.0, 0.0, 0.0]])
+    for dtype, own in ((torch.float64, torch.float64), (torch.float32, torch.float32), (torch.int64, torch.float32)):
+        found = evaluate(op.call(()), [torch.zeros(2, 7, dtype=dtype)], {})
+        assert found.dtype == own
+        assert torch.equal(found, expected.to(own))
 
 
 def test_a_mask_for_each_head_is_refused() -> None:

@@ -190,6 +190,19 @@ def added(m: Any, x: Tensor) -> Any:
     return y.view(y.size()[:-2] + (c,))  # noqa: RUF005 - as many write it
 
 
+def made(m: Any, x: Tensor) -> Any:
+    q, k, v = _heads(m, x)
+    causal = torch.tril(torch.ones(x.size(1), x.size(1), device=x.device))
+    scores = (q @ k.mT * m.scale).masked_fill(causal.view(1, 1, x.size(1), x.size(1)) == 0, float("-inf"))
+    return (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
+
+
+def made_of_numbers(m: Any, x: Tensor) -> Any:
+    q, k, v = _heads(m, x)
+    scores = q @ k.mT * m.scale + torch.full((x.shape[1], x.shape[1]), float("-inf")).triu(1)
+    return (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
+
+
 def grouped(m: Any, x: Tensor) -> Any:
     y = F.scaled_dot_product_attention(*_heads(m, x, 2), enable_gqa=True)
     return y.transpose(1, 2).flatten(2)
@@ -242,7 +255,7 @@ def _drawn(*shape: int) -> Tensor:
 ONE_LINEAR = (timm, timm_fused, nanogpt, chunked, einsum, linear_attention, efficient)
 SPELLINGS: dict[str, Spelling] = {
     **{f.__name__: Spelling(f, FUSED, unit=3 * SIZE) for f in ONE_LINEAR},
-    **{f.__name__: Spelling(f) for f in (einsum_tokens_first, einsum_dots, bmm)},
+    **{f.__name__: Spelling(f) for f in (einsum_tokens_first, einsum_dots, bmm, made, made_of_numbers)},
     "cosine": Spelling(cosine, FUSED, {"temperature": _drawn(HEADS, 1, 1)}, unit=3 * SIZE),
     "mingpt": Spelling(mingpt, extra={"mask": TRIL.view(1, 1, TOKENS, TOKENS)}),
     "baddbmm": Spelling(baddbmm, extra={"bias": _drawn(1, TOKENS, TOKENS)}),

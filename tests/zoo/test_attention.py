@@ -55,7 +55,7 @@ def test_heads_grow_whatever_attention_looks_like(name: str, layer: int) -> None
 def test_a_width_that_is_no_number_of_heads_is_refused_with_the_next_that_is(name: str) -> None:
     spelling = SPELLINGS[name]
     layer, width = next(iter(spelling.widths.items()))
-    with pytest.raises(GrowthRefusedError, match=f"only grow {spelling.unit} at a time") as refused:
+    with pytest.raises(GrowthRefusedError, match=rf"only grow {spelling.unit} at a time|needs 3 sections of equal size") as refused:
         spelled(name).net.widen({layer: "+1"})
     assert f"`{layer}={width + spelling.unit}`" in str(refused.value.hint)
 
@@ -182,6 +182,17 @@ def test_an_encoder_with_a_mask_grows(how: dict[str, bool], mask: Tensor) -> Non
     torch.manual_seed(0)
     teacher = Teacher.of(Encoder(mask.clone(), **how), SHAPES)
     check_growth(teacher, teacher.net.widen({"embed": "2x", "encoder.layers.0.linear1": "+3"}), ["embed"])
+
+
+def test_an_encoder_under_a_mask_that_forward_makes_grows() -> None:
+    class Made(Encoder):
+        def forward(self, x: Tensor) -> Any:
+            causal = nn.Transformer.generate_square_subsequent_mask(x.size(1))
+            return self.out(self.encoder(self.embed(x).transpose(0, 1), causal, is_causal=True).transpose(0, 1))
+
+    torch.manual_seed(0)
+    teacher = Teacher.of(Made(), SHAPES)
+    check_growth(teacher, teacher.net.widen({"embed": "2x"}), ["embed", "encoder.layers.1.self_attn"])
 
 
 def test_an_encoder_without_biases_and_with_an_odd_number_of_heads_grows() -> None:

@@ -132,3 +132,44 @@ class Where(Op):
         first = Input(1) if self.input is None else self.input
         second = Input(len(shapes) - 1) if self.other is None else self.other
         return Call("torch.where", (Input(0), first, second))
+
+
+@op("triangle")
+class Triangle(Op):
+    """A matrix that has one value on and below a diagonal and another above it, as a causal mask has.
+
+    Its input tells the device, and where values are real numbers the type if its own are.
+
+    Attributes:
+        rows: of the matrix.
+        columns: of the matrix.
+        diagonal: the last column that counts as below, in the first row.
+        below: the value there.
+        above: the value elsewhere.
+    """
+
+    rows: int
+    columns: int
+    diagonal: int
+    below: float | bool
+    above: float | bool
+
+    def check(self) -> None:
+        if isinstance(self.below, bool) != isinstance(self.above, bool):
+            raise ValueError("one of its values is a number, and the other is not")
+
+    def shape(self, *inputs: Shape) -> Shape:
+        return (self.rows, self.columns)
+
+    def flow(self, f: Flow, *inputs: Channels) -> Axes:
+        return (None, None)
+
+    def call(self, shapes: tuple[Shape, ...]) -> Call:
+        ones = Call("torch.Tensor.new_ones", (Input(0), [self.rows, self.columns]))
+        holds = Call("torch.ne", (Call("torch.tril", (ones, self.diagonal)), 0))
+        if isinstance(self.below, bool):
+            return holds if self.below else Call("torch.logical_not", (holds,))
+        # Scalars that are added to zeros of the input's type: real numbers keep it, and whole numbers become real.
+        zero = Call("torch.Tensor.new_zeros", (Input(0), []))
+        values = (Call("operator.add", (zero, value)) for value in (float(self.below), float(self.above)))
+        return Call("torch.where", (holds, *values))
