@@ -93,7 +93,7 @@ class _Component:
             deficits = lacking.deficits(counts)
             section = int(np.argmax(deficits))
             members, times = np.unique(lacking.sections[section], return_counts=True)
-            able = members[(~self.frozen[members]) & (times <= deficits[section])]
+            able = self._able(lacking, members, times, int(deficits[section]), counts)
             if able.size and self._alone(able):
                 chosen = self._fewest(able, counts, min(int(deficits[section]), able.size), rng)
                 counts[chosen] += 1
@@ -102,6 +102,19 @@ class _Component:
             if not able.size:
                 raise NoCountsError(lacking.layer, self._explain(lacking, section))
             counts[self._fewest(able, counts, 1, rng)] += 1
+
+    def _able(self, row: _Row, members: Ints, times: Ints, deficit: int, counts: Ints) -> Ints:
+        """Classes that bring a section nearer to what it lacks.
+
+        Where none is small enough, as whole heads are not beside single channels, equal sections may overshoot one
+        another, as far as the largest demand: the others follow.
+        """
+        free = ~self.frozen[members]
+        able: Ints = members[free & (times <= deficit)]
+        if not able.size and row.target is None:
+            section = row.sums(counts).max() - deficit
+            able = members[free & (times <= max(r.target or 0 for r, _ in self.asked) - section)]
+        return able
 
     def _alone(self, classes: Ints) -> bool:
         """Whether each class stands in one row once, so that several may be drawn together."""
