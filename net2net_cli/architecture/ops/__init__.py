@@ -14,9 +14,10 @@ from net2net_cli.architecture.ops import (
     reduce,
     resize,
     shape,
+    window_attention,
 )
 from net2net_cli.architecture.ops.base import REGISTRY, Call, Input, Op, SizeOf, TensorSlot, attributes
 
 __all__ = ["REGISTRY", "Call", "Input", "Op", "SizeOf", "TensorSlot", "attributes"]
 
-FAMILIES = (activation, arithmetic, attention, conv, dropout, join, norm, pool, reduce, resize, shape)
+FAMILIES = (activation, arithmetic, attention, conv, dropout, join, norm, pool, reduce, resize, shape, window_attention)
