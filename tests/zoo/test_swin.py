@@ -13,9 +13,10 @@ from torchvision.models import swin_transformer as images
 from torchvision.models.video import swin_transformer as videos
 
 from net2net_cli import Net2Net
+from net2net_cli.architecture.cost import width
 from net2net_cli.architecture.python_source import python_source
 from net2net_cli.errors import GrowthRefusedError, TraceError
-from zoo.growing import Teacher, check_growth, error, new_layers, outputs
+from zoo.growing import WIDTHS, Teacher, check_growth, error, new_layers, outputs
 
 V2 = {"block": images.SwinTransformerBlockV2, "downsample_layer": images.PatchMergingV2}
 SHAPES = {"v1": (3, 28, 28), "v2": (3, 28, 28), "3d": (3, 6, 28, 28)}
@@ -67,10 +68,10 @@ def test_a_swin_transformer_is_rebuilt_bit_for_bit(kind: str) -> None:
 
 
 @KINDS
-@pytest.mark.parametrize("width", ["+1", "1.5x", "2x"])
-def test_the_mlps_of_a_swin_transformer_grow_by_any_amount(kind: str, width: str) -> None:
+@pytest.mark.parametrize("amount", WIDTHS)
+def test_the_mlps_of_a_swin_transformer_grow_by_any_amount(kind: str, amount: str) -> None:
     grown = [block(kind, stage, number) + ".mlp.0" for stage in (0, 1) for number in (0, 1)]
-    check_growth(teacher(kind), teacher(kind).net.widen(dict.fromkeys(grown, width)), grown)
+    check_growth(teacher(kind), teacher(kind).net.widen(dict.fromkeys(grown, amount)), grown)
 
 
 @KINDS
@@ -211,6 +212,25 @@ def test_a_shift_as_long_as_its_window_is_refused() -> None:
     attention = nn.Sequential(images.ShiftedWindowAttention(8, [3, 3], [3, 0], 2))
     with pytest.raises(TraceError, match="shifts must be less than its windows"):
         Net2Net.from_module(attention, torch.zeros(2, 6, 6, 8))
+
+
+def test_attention_whose_dropout_does_not_follow_the_network_is_refused() -> None:
+    class Frozen(nn.Sequential):
+        def train(self, mode: bool = True) -> Frozen:
+            super().train(mode)
+            self[0].eval()
+            return self
+
+    frozen = Frozen(images.ShiftedWindowAttention(8, [3, 3], [0, 0], 2, attention_dropout=0.1))
+    with pytest.raises(TraceError, match="stays in evaluation mode"):
+        Net2Net.from_module(frozen, torch.zeros(2, 6, 6, 8))
+
+
+@KINDS
+def test_the_widths_that_people_are_told_are_those_of_the_channels(kind: str) -> None:
+    graph = teacher(kind).net.graph
+    for layer, expected in {"norm1": 12, "attn": 12, "mlp.0": 24}.items():
+        assert width(graph, graph.by_name[f"{block(kind, 0, 0)}.{layer}"]) == expected
 
 
 @KINDS
