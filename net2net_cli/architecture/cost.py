@@ -44,9 +44,12 @@ def layer_multiply_adds(graph: Graph, layer: Layer) -> int:
 
 def width(graph: Graph, layer: Layer) -> int | None:
     """Channels, or features, that a layer puts out; None for a value without a channel axis."""
-    for attribute in ("out_channels", "out_features", "num_features", "num_channels"):
+    for attribute in ("out_channels", "out_features", "num_features", "num_channels", "embed_dim"):
         if hasattr(layer.op, attribute):
             return int(getattr(layer.op, attribute))
+    normalized: tuple[int, ...] = getattr(layer.op, "normalized_shape", ())
+    if len(normalized) == 1:
+        return int(normalized[0])
     return _channels(graph.shapes[layer.name])
 
 

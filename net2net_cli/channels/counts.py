@@ -17,8 +17,8 @@ from net2net_cli.channels.unions import Ints, components, distinct
 from net2net_cli.errors import GrowthRefusedError
 
 ATTEMPTS = 8
-STEPS = 1 << 17
-"""Copies given out one by one before equations that never meet are given up."""
+OVERSHOOTS = 4096
+"""How often sections that grow in steps of different sizes may overtake one another before they are given up."""
 
 SEARCH = 4096
 """How far above an impossible width the next possible one is looked for."""
@@ -122,7 +122,8 @@ class _Component:
         Raises:
             NoCountsError: a row lacks copies, and no class can get one.
         """
-        for step in range(STEPS):
+        overshoots = 0
+        while True:
             lacking = next((r for r in self.rows if r.deficits(counts).any()), None)
             if lacking is None:
                 return
@@ -132,12 +133,13 @@ class _Component:
             able = members[(~self.frozen[members]) & (times <= deficits[section])]
             if not able.size and lacking.target is None:  # the other sections catch up
                 able = members[~self.frozen[members]]
+                overshoots += 1
             if able.size and self._alone(able):
                 chosen = self._fewest(able, counts, min(int(deficits[section]), able.size), rng)
                 counts[chosen] += 1
                 continue
             able = self._with_room(able, counts)
-            if not able.size or step == STEPS - 1:
+            if not able.size or overshoots > OVERSHOOTS:
                 raise NoCountsError(lacking.layer, self._explain(lacking, section))
             counts[self._fewest(able, counts, 1, rng)] += 1
 
@@ -162,15 +164,14 @@ class _Component:
         return able
 
     def _explain(self, row: _Row, section: int) -> str:
-        members = row.sections[section]
-        if self.frozen[members].all():
+        if self.frozen[row.sections[section]].all():
             return FROZEN
-        if row.why:
-            return row.why
-        times = distinct(np.unique(members[~self.frozen[members]], return_counts=True)[1])
-        if times.min() > 1:
-            return f"its channels only grow {times.min()} at a time"
-        return "the equations of the layers that are coupled to it leave no such width"
+        for demand in (r for r in self.rows if not r.why):  # what no equation is needed for says most
+            members, times = np.unique(demand.sections[0], return_counts=True)
+            times = times[~self.frozen[members]]
+            if times.size and times.min() > 1 and (demand.target or 0) < demand.sections.size + times.min():
+                return f"its channels only grow {times.min()} at a time"
+        return row.why or "the equations of the layers that are coupled to it leave no such width"
 
 
 def _share_targets(rows: Sequence[_Row], nothing: int) -> None:

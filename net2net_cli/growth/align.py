@@ -24,7 +24,7 @@ WIDTHS = {
 }
 """Attributes that follow the widths."""
 
-TRAINING_ONLY = {"p", "momentum"}
+TRAINING_ONLY = {"p", "momentum", "dropout", "attention_dropout"}
 """Attributes that act in training alone; the target's are taken."""
 
 WINDOW = {"kernel_size", "padding"}

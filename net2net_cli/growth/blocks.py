@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from net2net_cli.architecture.graph import Graph, Layer
 from net2net_cli.architecture.ops import activation as act
-from net2net_cli.architecture.ops import arithmetic, attention, conv, dropout, join, norm, pool, shape
+from net2net_cli.architecture.ops import arithmetic, attention, conv, dropout, join, norm, pool, shape, window_attention
 from net2net_cli.architecture.shapes import show
 from net2net_cli.errors import GrowthRefusedError
 from net2net_cli.growth.rewrite import free_name, insert_behind, renamed
 
 WEIGHTED = (
     *(conv.ConvolutionBase, conv.Linear, norm.PerChannelNorm, norm.GroupNorm, norm.LayerNorm),
-    attention.MultiheadAttention,
+    *(attention.MultiheadAttention, window_attention.WindowAttention),
 )
 """Ops whose output is zero where their `silent` parameters are."""
 

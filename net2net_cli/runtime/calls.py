@@ -10,7 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from net2net_cli.architecture.ops import Call, Input, SizeOf
-from net2net_cli.runtime import modules
+from net2net_cli.runtime import modules, window_modules
+
+_HOMES = {home.__name__: home for home in (modules, window_modules)} | {"torch.nn": nn}
+"""Where the classes of modules are defined."""
 
 _OPERATORS = ("add", "sub", "mul", "truediv", "pow", "getitem")
 _TORCH = (
@@ -32,9 +35,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 
 def module_class(target: str) -> type[nn.Module]:
-    """The class that an op's `module` names: one of `torch.nn`, or one of `net2net_cli.runtime.modules`."""
+    """The class that an op's `module` names: one of `torch.nn`, or one of our own."""
     home, _, name = target.rpartition(".")
-    found = getattr({"torch.nn": nn, modules.__name__: modules}[home], name)
+    found = getattr(_HOMES[home], name)
     assert issubclass(found, nn.Module), target
     return found  # type: ignore[no-any-return] # issubclass narrows `Any` no further
 

@@ -227,6 +227,26 @@ def test_classes_that_no_demand_reaches_keep_one_copy() -> None:
     assert found[labels.group[other]].tolist() == [1] * 4
 
 
+def test_single_heads_are_added_beside_single_channels() -> None:
+    """6 channels and 2 heads of 3 share one width: any multiple of 3."""
+    attention = make("MultiheadAttention", 6, 2, 0.0, True, True)
+    joined = [
+        layer("a", linear(4, 6), "x"),
+        layer("heads", attention, "a", "a", "a"),
+        layer("out", linear(6, 2), "heads"),
+    ]
+    labels = find_labels(network((5, 4), *joined))
+    able = []
+    for width in range(7, 19):
+        try:
+            solve(labels, [demand(labels, "a", width)], np.random.default_rng(0))
+        except NoCountsError:
+            continue
+        able.append(width)
+    assert able == [9, 12, 15, 18]
+    assert next_width(labels, demand(labels, "a", 7)) == 9
+
+
 def test_several_demands_are_met_at_once() -> None:
     labels = find_labels(DUAL)
     wanted = [demand(labels, "a", 12), demand(labels, "b", 8)]

@@ -26,6 +26,7 @@ QUICK = ["resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5", "squeezenet1_0"
 SLOW = [
     *("alexnet", "vgg11_bn", "resnext50_32x4d", "wide_resnet50_2", "inception_v3", "densenet121", "mobilenet_v2"),
     *("mnasnet0_5", "efficientnet_b0", "efficientnet_v2_s", "regnet_x_400mf", "regnet_y_400mf", "convnext_tiny"),
+    *("swin_t", "swin_v2_t"),
 ]
 
 
@@ -116,6 +117,7 @@ def test_comparison_sees_a_single_changed_weight() -> None:
         ("segmentation", "deeplabv3_mobilenet_v3_large", (3, 64, 64)),
         ("segmentation", "lraspp_mobilenet_v3_large", (3, 64, 64)),
         ("video", "r3d_18", (3, 4, 32, 32)),
+        ("video", "swin3d_t", (3, 8, 64, 64)),
     ],
 )
 def test_segmentation_and_video_networks(family: str, name: str, shape: tuple[int, ...]) -> None:

@@ -55,7 +55,8 @@ def test_heads_grow_whatever_attention_looks_like(name: str, layer: int) -> None
 def test_a_width_that_is_no_number_of_heads_is_refused_with_the_next_that_is(name: str) -> None:
     spelling = SPELLINGS[name]
     layer, width = next(iter(spelling.widths.items()))
-    with pytest.raises(GrowthRefusedError, match=rf"only grow {spelling.unit} at a time|needs 3 sections of equal size") as refused:
+    why = rf"only grow {spelling.unit} at a time|needs 3 sections of equal size"
+    with pytest.raises(GrowthRefusedError, match=why) as refused:
         spelled(name).net.widen({layer: "+1"})
     assert f"`{layer}={width + spelling.unit}`" in str(refused.value.hint)
 

@@ -16,6 +16,7 @@ from net2net_cli.architecture.ops import (
     reduce,
     resize,
     shape,
+    window_attention,
 )
 from net2net_cli.architecture.ops.base import REGISTRY, Call, Input, Op, SizeOf, TensorSlot, attributes
 
@@ -23,4 +24,5 @@ __all__ = ["REGISTRY", "Call", "Input", "Op", "SizeOf", "TensorSlot", "attribute
 
 FAMILIES = (
     *(activation, arithmetic, attention, conv, dropout, join, logic, norm, pool, product, reduce, resize, shape),
+    window_attention,
 )
