@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.coverage import networks
-from benchmarks.coverage.document import render
+from benchmarks.coverage.document import refusals, render
 from benchmarks.coverage.network import Options
 from benchmarks.coverage.progress import Bar
 from benchmarks.coverage.records import CRASHED, WRONG, Attempt, Record, Results, append, code_state, read
@@ -27,9 +27,12 @@ def main(argv: list[str] | None = None) -> int:
     if not chosen:
         print(f"error: no network matches {' '.join(given.networks)}", file=sys.stderr)
         return 2
-    results = read(given.results)
+    results = Results() if given.only_refusals else read(given.results)
     if not given.render:
         _run(chosen, given, results)
+    if given.only_refusals:
+        print(refusals(results))
+        return 0
     given.document.parent.mkdir(parents=True, exist_ok=True)
     given.document.write_text(render(results, networks.names(), code_state()), encoding="utf-8")
     print(f"{given.document}: {len(results.attempts)} attempts at {len(results.networks)} networks")
@@ -51,6 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     more("--workers", type=int, default=1, metavar="N", help="networks at once, one core each (default: %(default)s)")
     more("--reuse", action="store_true", help="keep results of other versions of the tool instead of replacing them")
     more("--again", action="store_true", help="make attempts that were made before once more")
+    more(
+        "--only-refusals", action="store_true", help="make no student: only ask which attempts are refused, in minutes"
+    )
     more("--render", action="store_true", help="grow nothing: write the document from what is there")
     more("--results", type=Path, default=Path("coverage_output/results.jsonl"), help="default: %(default)s")
     more("--document", type=Path, default=Path("docs/COVERAGE.md"), help="default: %(default)s")
@@ -61,19 +67,22 @@ def _run(chosen: list[str], given: argparse.Namespace, results: Results) -> None
     """Sweep, and keep each result as soon as it is there."""
     deadline = float("inf") if given.minutes is None else time.time() + 60 * given.minutes
     options = Options(
-        tuple(given.layers), tuple(given.growths), given.sample, given.seed, deadline, given.reuse, given.again
+        *(tuple(given.layers), tuple(given.growths), given.sample, given.seed, deadline),
+        *(given.reuse, given.again, given.only_refusals),
     )
     bar = Bar({name: networks.millions(name) for name in chosen}, given.workers)
     given.results.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=given.results.parent.resolve()) as folder, bar.progress, _stoppable():
         records = sweep(chosen, options, results, Path(folder), given.workers, bar)
         with closing(records):
-            _keep(records, given.results, results, bar)
+            _keep(records, None if given.only_refusals else given.results, results, bar)
 
 
-def _keep(records: Iterable[Record], path: Path, results: Results, bar: Bar) -> None:
+def _keep(records: Iterable[Record], path: Path | None, results: Results, bar: Bar) -> None:
+    """Each record as soon as it is there."""
     for record in records:
-        append(path, [record])
+        if path is not None:
+            append(path, [record])
         results.add(record)
         bar.record(record)
         if isinstance(record, Attempt) and record.outcome in (WRONG, CRASHED):

@@ -56,7 +56,7 @@ def render(results: Results, every: Sequence[str], code: str) -> str:
         INTRODUCTION,
         _what_was_run(results, every, code),
         _outcomes(results),
-        _refusals(results),
+        refusals(results),
         _listed("Wrong and crashed", _of(results, WRONG, CRASHED), "None."),
         _listed("Insensitive", _of(results, INSENSITIVE), "None."),
         _networks(results, every),
@@ -140,7 +140,8 @@ def _share(results: Results) -> str:
     )
 
 
-def _refusals(results: Results) -> str:
+def refusals(results: Results) -> str:
+    """Refusals by kind, and in full those that are not known to be necessary."""
     refused = _of(results, REFUSED)
     counts = Counter((kind_of(one), pattern(one.cause or ""), why(one.cause or "")) for one in refused)
     order = list(KINDS)

@@ -52,6 +52,7 @@ class Options:
         deadline: `time.time()` after which no student is begun.
         reuse: whether attempts count as made that were made with other code.
         again: whether attempts are made that were made before.
+        only_refusals: whether the tool is only asked, and no student is made.
     """
 
     layers: tuple[str, ...] = ("*",)
@@ -61,6 +62,7 @@ class Options:
     deadline: float = float("inf")
     reuse: bool = False
     again: bool = False
+    only_refusals: bool = False
 
 
 Told = Callable[[int], None]
@@ -93,7 +95,7 @@ def sweep_network(
     yield facts
     done = set() if options.again else before.done(None if options.reuse else facts.code)
     wanted = [wish for wish in chosen(name, every, options) if (name, *wish) not in done]
-    for made in _grown(teacher, wanted, folder, options.deadline, told or (lambda _: None)):
+    for made in _grown(teacher, wanted, folder, options, told or (lambda _: None)):
         op = graph.by_name[made.layer].op.name if made.layer in graph.by_name else "block"
         yield replace(made, network=name, op=op, code=facts.code)
 
@@ -155,18 +157,18 @@ def _depgraph(model: nn.Module, image: torch.Tensor) -> float | str:
         return said_of(failed)
 
 
-def _grown(teacher: Teacher, wanted: Sequence[Wish], folder: Path, deadline: float, told: Told) -> Iterator[Attempt]:
+def _grown(teacher: Teacher, wanted: Sequence[Wish], folder: Path, options: Options, told: Told) -> Iterator[Attempt]:
     """All answers that need no student first, then one student after the other."""
     survey = Survey(teacher.net)
     for wish in wanted:
-        if time.time() > deadline:
+        if time.time() > options.deadline:
             return
         refusal = survey.ask(wish)
         if refusal is not None:
             yield _refused(*wish, refusal)
-    for number, group in enumerate(survey.groups):
+    for number, group in enumerate(survey.groups if not options.only_refusals else ()):
         told(len(survey.groups) - number)
-        if time.time() > deadline:
+        if time.time() > options.deadline:
             return
         yield from _answers(teacher, group, folder)
 

@@ -106,6 +106,11 @@ class Results:
         """Attempts that need not be made again: those made with this code, or all where `code` is None."""
         return {key for key, attempt in self.attempts.items() if code in (None, attempt.code)}
 
+    def only(self, network: str) -> Results:
+        """What is known of one network."""
+        networks = {network: self.networks[network]} if network in self.networks else {}
+        return Results(networks, {key: one for key, one in self.attempts.items() if key[0] == network})
+
     def of(self, network: str) -> list[Attempt]:
         """Attempts at a network, in the order they were made."""
         return [attempt for (name, _, _), attempt in self.attempts.items() if name == network]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Generator, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -27,6 +28,9 @@ class Listener(Protocol):
         """A network has no more to give."""
 
 
+Running = dict[Connection, tuple[str, BaseProcess]]
+"""Processes, and the network of each, by what they are heard through."""
+
 BYTES_A_PARAMETER = 8 * 4
 """In float64: the module and a copy of its tensors, or the module and its student, and what is between."""
 
@@ -47,19 +51,20 @@ def sweep(
     # The processes are forked from a clean one that has imported torch once.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["benchmarks.coverage.network"])
-    waiting, running = list(networks), dict[Connection, tuple[str, BaseProcess]]()
+    waiting, running = list(networks), Running()
     try:
         while waiting or running:
+            if time.time() > options.deadline:
+                waiting.clear()
             while waiting and len(running) < count and _fits(waiting[0], [name for name, _ in running.values()]):
                 name = waiting.pop(0)
                 here, there = context.Pipe(duplex=False)
-                process: BaseProcess = context.Process(
-                    target=_work, args=(there, name, options, before, folder), daemon=True
-                )
+                arguments = (there, name, options, before.only(name), folder)
+                process: BaseProcess = context.Process(target=_work, args=arguments, daemon=True)
                 process.start()
                 there.close()
                 running[here] = (name, process)
-            for ready in wait(list(running)):
+            for ready in wait(list(running)) if running else ():
                 assert isinstance(ready, Connection)
                 yield from _heard(ready, running, listener)
     finally:
@@ -74,9 +79,7 @@ def _fits(name: str, others: Sequence[str]) -> bool:
     return not others or needed < 0.7 * memory
 
 
-def _heard(
-    ready: Connection, running: dict[Connection, tuple[str, BaseProcess]], listener: Listener
-) -> Iterator[Record]:
+def _heard(ready: Connection, running: Running, listener: Listener) -> Iterator[Record]:
     """What a process has to say; a process that is at an end is taken out of those that run."""
     name, process = running[ready]
     try:

@@ -211,6 +211,12 @@ def test_results_of_other_code_are_made_again_unless_they_are_reused(tmp_path: P
 
 
 @pytest.mark.usefixtures("small")
+def test_refusals_can_be_asked_for_alone(tmp_path: Path) -> None:
+    made = attempts(swept(tmp_path, Options(only_refusals=True)))
+    assert {(one.layer, one.outcome) for one in made} == {(n, "refused") for n in ("head", "a.conv2", "b.conv2")}
+
+
+@pytest.mark.usefixtures("small")
 def test_a_sample_is_the_same_for_a_seed_and_holds_no_more_than_is_asked(tmp_path: Path) -> None:
     def drawn(seed: int) -> set[tuple[str, str]]:
         return {(one.layer, one.growth) for one in attempts(swept(tmp_path, Options(sample=5, seed=seed)))}
@@ -384,7 +390,7 @@ def test_a_process_that_dies_is_told_and_takes_no_other_with_it() -> None:
     process: BaseProcess = context.Process(target=os._exit, args=(9,))
     process.start()
     there.close()
-    running, listener = {here: ("resnet18", process)}, Silent()
+    running, listener = workers.Running({here: ("resnet18", process)}), Silent()
     (said,) = workers._heard(here, running, listener)
     assert said == Network("resnet18", (3, 64, 64), failed="its process ended with 9", code=code_state())
     assert running == {}
@@ -401,6 +407,8 @@ def test_a_sweep_in_processes_of_its_own_is_kept_rendered_and_not_repeated(
     assert [one.outcome for one in read(results).attempts.values()] == ["refused", "exact"]
     assert "`squeezenet1_1` (2 of 108)" in written.read_text()
     once = results.read_text()
+    assert main([*arguments, "--minutes", "0"]) == 0
+    assert results.read_text() == once
     assert main(arguments) == 0
     assert [line for line in results.read_text()[len(once) :].splitlines() if '"attempt"' in line] == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["COVERAGE.md", "results.jsonl"]
