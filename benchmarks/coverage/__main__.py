@@ -54,9 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     more("--workers", type=int, default=1, metavar="N", help="networks at once, one core each (default: %(default)s)")
     more("--reuse", action="store_true", help="keep results of other versions of the tool instead of replacing them")
     more("--again", action="store_true", help="make attempts that were made before once more")
-    more(
-        "--only-refusals", action="store_true", help="make no student: only ask which attempts are refused, in minutes"
-    )
+    more("--only-refusals", action="store_true", help="make no student; print what is refused, and keep nothing")
     more("--render", action="store_true", help="grow nothing: write the document from what is there")
     more("--results", type=Path, default=Path("coverage_output/results.jsonl"), help="default: %(default)s")
     more("--document", type=Path, default=Path("docs/COVERAGE.md"), help="default: %(default)s")

@@ -36,6 +36,12 @@ class Estimate:
         self.begun.setdefault(network, left)
         self.left[network] = left
 
+    def finished(self, network: str) -> None:
+        """A network has no more to give."""
+        self.gone.add(network)
+        if network in self.left:
+            self.left[network] = 0
+
     def seconds(self, elapsed: float) -> float | None:
         """What is left after so many seconds; None while nothing can be said."""
         done = sum(self._cost(name) * (self.begun[name] - left) for name, left in self.left.items())
@@ -80,7 +86,7 @@ class Bar:
 
     def finished(self, network: str) -> None:
         """A network has no more to give."""
-        self.estimate.gone.add(network)
+        self.estimate.finished(network)
         self.progress.update(self.task, completed=len(self.estimate.gone))
 
     def _draw(self, network: str) -> None:

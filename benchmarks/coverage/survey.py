@@ -32,6 +32,8 @@ Wish: TypeAlias = tuple[str, str]
 PATIENCE = 60.0
 """Seconds within which the tool must say whether it grants a wish."""
 
+WHOLE = "its channels only grow {} at a time"
+NORM = "LayerNorm"
 UNCHANGED = "its tensors keep their shapes"
 INPUT = "its channels are those of the network's input"
 NO_CHANNELS = "no axis of its tensors follows the channels of any layer"
@@ -243,10 +245,20 @@ class Survey:
 
         student = self._asked(grow)
         if isinstance(student, Refusal):
-            return student
+            return self.explained(student, maker)
         before = self.net.graph.by_name
         changed = {one.name for one in student.graph.layers if one.op.tensors() != before[one.name].op.tensors()}
         return Wider(grow, split, frozenset(changed), _plan_key(student))
+
+    def explained(self, refusal: Refusal, maker: str) -> Refusal:
+        """A refusal of all but whole multiples, where a layer norm is what asks for them: that is not necessary.
+
+        Other widths have an exact student, in which the new channels are the mean of the others.
+        """
+        followers = (self.net.graph.by_name[name].op.name for name in self._widths.followers(maker))
+        if refusal.cause == WHOLE.format(self._widths.widths[maker].size) and NORM in followers:
+            return replace(refusal, cause=f"{refusal.cause}, behind a layer norm")
+        return refusal
 
     def _asked(self, grow: Callable[[], Net2Net]) -> Net2Net | Refusal:
         try:

@@ -21,7 +21,7 @@ from benchmarks.coverage.network import Options, sweep_network
 from benchmarks.coverage.progress import Estimate
 from benchmarks.coverage.reasons import NO_PLACE, OTHER, OUTPUT, WIDTH, classify
 from benchmarks.coverage.records import Attempt, Network, Record, Results, append, code_state, read
-from benchmarks.coverage.survey import Survey, blocks_of, patience, weighted, wishes
+from benchmarks.coverage.survey import Refusal, Survey, blocks_of, patience, weighted, wishes
 from benchmarks.coverage.teachers import Teacher
 from net2net_cli import Net2Net
 
@@ -107,6 +107,16 @@ def test_layers_that_get_the_same_student_share_it_and_are_each_scrambled(teache
         assert all(np.array_equal(alone.tensor(n), shared.tensor(n)) for n, *_ in shared.graph.tensors())
 
 
+def test_whole_multiples_are_not_necessary_behind_a_layer_norm(teacher: Teacher) -> None:
+    normed = nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.Linear(6, 3))
+    survey, whole = Survey(Net2Net.from_module(normed, torch.zeros(2, 4))), "its channels only grow 6 at a time"
+    assert survey.explained(Refusal(whole), "0").cause == f"{whole}, behind a layer norm"
+    heads = "its channels only grow 3 at a time"
+    assert survey.explained(Refusal(heads), "0").cause == heads
+    shuffled = "its channels only grow 4 at a time"
+    assert Survey(teacher.net).explained(Refusal(shuffled), "stem").cause == shuffled
+
+
 def test_a_tool_that_does_not_answer_is_not_waited_for_for_ever() -> None:
     def loop() -> None:
         with patience(0.05):
@@ -159,6 +169,8 @@ def test_a_layer_that_does_not_matter_makes_its_check_insensitive(tmp_path: Path
         ("`chunk` needs 2 sections of equal size", "name the other layer of the pair as well", OTHER),
         ("`add` (add) comes before any activation", "name the block", NO_PLACE),
         ("it is not implemented", None, OTHER),
+        ("its channels only grow 2 at a time", "use `a=8`, or another width that fits", WIDTH),
+        ("its channels only grow 8 at a time, behind a layer norm", "use `a=16`, or another width that fits", OTHER),
     ],
 )
 def test_only_known_reasons_are_necessary_and_a_refused_width_must_name_the_next(
