@@ -437,6 +437,11 @@ def test_all_classification_segmentation_and_video_networks_have_a_setting() -> 
     assert networks.matching(["vgg1?"]) == ["vgg11", "vgg13", "vgg16", "vgg19"]
 
 
+def test_mvit_is_made_for_small_videos() -> None:
+    with torch.no_grad():
+        assert networks.make("mvit_v2_s").eval()(torch.zeros(1, 3, 4, 64, 64)).shape == (1, 10)
+
+
 SAMPLE = {"mobilenet_v3_small": 8, "squeezenet1_1": 6, "mnasnet0_5": 4, "resnet18": 2}
 
 
