@@ -10,17 +10,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from benchmarks.coverage.teachers import WIDTHS, cause, new_layers, tensors_in
 from net2net_cli import Net2Net
 from net2net_cli.architecture.graph import Graph
+from net2net_cli.architecture.ops.activation import Elementwise
+from net2net_cli.architecture.ops.shape import Rearrange
 from net2net_cli.architecture.spec_file import to_json_text
 from net2net_cli.channels.groups import Groups
 from net2net_cli.channels.labels import find_labels
 from net2net_cli.errors import GrowthRefusedError
 from net2net_cli.growth.blocks import layers_of
+from net2net_cli.growth.insert import BATCH_NORMS, PASSED
 from net2net_cli.growth.plan import SPLITS, Split
 
 DEEPEN, REPEAT = "deepen", "repeat"
@@ -32,7 +36,9 @@ Wish: TypeAlias = tuple[str, str]
 PATIENCE = 60.0
 """Seconds within which the tool must say whether it grants a wish."""
 
-WHOLE = "its channels only grow {} at a time"
+REARRANGED = "(rearrange) comes before any activation"
+NARROW = "its channels only grow"
+WHOLE = f"{NARROW} {{}} at a time"
 NORM = "LayerNorm"
 UNCHANGED = "its tensors keep their shapes"
 INPUT = "its channels are those of the network's input"
@@ -183,6 +189,8 @@ class Survey:
     def _deeper(self, layer: str, growth: str) -> Refusal | None:
         student = self._asked(lambda: self.net.deepen([layer]))
         if isinstance(student, Refusal):
+            if growth == DEEPEN and REARRANGED in student.cause and self._leads_to_activation(layer):
+                return replace(student, cause=f"{student.cause} that follows alone")
             return student
         new = new_layers(self.net, student)
         if growth == DEEPEN:
@@ -193,6 +201,13 @@ class Survey:
         member = Member((layer, growth), tuple(new))
         self.groups.append(Group(lambda: self.net.deepen([layer]), None, train, [member]))
         return None
+
+    def _leads_to_activation(self, layer: str) -> bool:
+        """Whether an activation is what stands next behind a layer, when norms and rearrangements are passed over."""
+        readers = self.net.graph.readers[layer]
+        while len(readers) == 1 and isinstance(readers[0].op, (*BATCH_NORMS, *PASSED, Rearrange)):
+            readers = self.net.graph.readers[readers[0].name]
+        return len(readers) == 1 and isinstance(readers[0].op, Elementwise)
 
     @staticmethod
     def _silent(student: Net2Net, layer: str) -> bool:
@@ -224,7 +239,7 @@ class Survey:
     def _ask_for(self, layer: str, maker: str, growth: str) -> Refusal | None:
         """Let the layer be widened by asking for `maker`."""
         through = None if layer == maker else maker
-        answer = self._answers.get((maker, growth))
+        answer = self._answers.get((maker, growth)) or self._known_refusal(maker, growth)
         if answer is None:
             answer = self._answers[maker, growth] = self._asked_for(maker, growth)
         if isinstance(answer, Refusal):
@@ -236,6 +251,23 @@ class Survey:
             self.groups.append(self._by_plan[answer.key])
         self._by_plan[answer.key].members.append(Member((layer, growth), (layer,), through))
         return None
+
+    def _known_refusal(self, maker: str, growth: str) -> Refusal | None:
+        """What a layer with the very same channels was told of a width that fits none of them.
+
+        The tool searches for the next width that fits, which takes seconds where it is far; once is enough.
+        """
+        mine = self._channels(maker)
+        for (other, asked), answer in self._answers.items():
+            narrow = isinstance(answer, Refusal) and answer.cause.startswith(NARROW)
+            if narrow and asked == growth and self._channels(other) == mine:
+                assert isinstance(answer, Refusal)
+                return replace(answer, hint=(answer.hint or "").replace(f"`{other}=", f"`{maker}="))
+        return None
+
+    def _channels(self, maker: str) -> bytes:
+        group: bytes = np.sort(self._widths.labels.group[self._widths.widths[maker]]).tobytes()
+        return group
 
     def _asked_for(self, maker: str, growth: str) -> Refusal | Wider:
         split = self._split(maker, growth)

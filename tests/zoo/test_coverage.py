@@ -117,6 +117,25 @@ def test_whole_multiples_are_not_necessary_behind_a_layer_norm(teacher: Teacher)
     assert Survey(teacher.net).explained(Refusal(shuffled), "stem").cause == shuffled
 
 
+def test_an_activation_behind_a_rearrangement_alone_is_no_missing_place() -> None:
+    class Turned(nn.Module):
+        def __init__(self, *, acts: bool) -> None:
+            super().__init__()
+            self.conv, self.out, self.acts = nn.Conv2d(3, 4, 1), nn.Linear(4, 2), acts
+
+        def forward(self, x: Tensor) -> Tensor:
+            turned = self.conv(x).permute(0, 2, 3, 1)
+            found: Tensor = self.out(torch.relu(turned) if self.acts else turned)
+            return found
+
+    causes = []
+    for acts in (True, False):
+        net = Net2Net.from_module(Turned(acts=acts), torch.zeros(2, 3, 4, 4))
+        refusal = Survey(net).ask(("conv", "deepen"))
+        causes.append(None if refusal is None else classify(refusal.cause, refusal.hint))
+    assert causes in ([OTHER, NO_PLACE], [None, NO_PLACE])  # refused for want of a rule of ours, or granted
+
+
 def test_a_tool_that_does_not_answer_is_not_waited_for_for_ever() -> None:
     def loop() -> None:
         with patience(0.05):
