@@ -3,11 +3,13 @@
 #   make PYTHON=python3.12 …    the interpreter that makes `.venv` (3.11 or newer)
 #   make VENV=/some/where …     another place for it
 #   make test TESTS=tests/cli   some of the tests
+#   make coverage-sweep SWEEP='--networks "resnet*" --minutes 20'   some of the sweep; SWEEP=--help says what else
 
 VENV ?= .venv
 TESTS ?= tests
 WORKERS ?= auto
 BENCH_GIB ?= 1
+SWEEP ?=
 DEMO_OUTPUT ?= demo_output
 
 BIN = $(VENV)/bin
@@ -23,13 +25,13 @@ find_python = for python in $(CANDIDATES); do "$$python" -c '$(RECENT)' 2>/dev/n
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-slow lint format bench samples clean
+.PHONY: help setup demo test test-slow lint format bench coverage-sweep samples clean
 
 help: ## this list
 	@echo "net2net: grow trained networks without changing what they compute"
 	@echo
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
-		while IFS='|' read -r target what; do printf '%-18s %s\n' "$$target" "$$what"; done
+		while IFS='|' read -r target what; do printf '%-20s %s\n' "$$target" "$$what"; done
 
 setup: $(READY) ## make .venv and install net2net into it, with all that it needs (two minutes)
 
@@ -55,6 +57,10 @@ format: $(READY) ## let ruff format the code, and fix what it can
 
 bench: $(BENCH_READY) ## speed and memory beside what they are measured by; BENCH_GIB=4 for the full size
 	@$(BIN)/python -m benchmarks --gib $(BENCH_GIB)
+
+# What was found stays in coverage_output/, which `make clean` leaves alone: a sweep goes on where it stopped.
+coverage-sweep: $(BENCH_READY) ## grow every layer of torchvision's networks, for hours; writes docs/COVERAGE.md
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.coverage $(SWEEP)
 
 samples: $(READY) ## train the sample networks again (20 minutes)
 	$(BIN)/python sample_checkpoints/train.py

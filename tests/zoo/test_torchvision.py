@@ -17,6 +17,7 @@ import torch
 import torchvision
 from torch import nn
 
+from benchmarks.coverage.networks import is_slim, slim
 from net2net_cli import Net2Net
 from net2net_cli.errors import GrowthRefusedError
 from net2net_cli.growth.describe import repeatable_blocks
@@ -83,20 +84,7 @@ OTHERS = {
 
 def make(name: str, variant: Variant) -> nn.Module:
     model: nn.Module = getattr(torchvision.models, name)(num_classes=10, **variant.arguments)
-    if name.startswith(("vgg", "alexnet")):  # their first linear layers hold nearly all their weights
-        _slim(model)
-    return model
-
-
-def _slim(model: nn.Module) -> None:
-    classifier = model.classifier
-    assert isinstance(classifier, nn.Sequential)
-    places = [i for i, m in enumerate(classifier) if isinstance(m, nn.Linear)]
-    widths = [48, 32, 10]
-    first = classifier[places[0]]
-    assert isinstance(first, nn.Linear)
-    for place, inner, outer in zip(places, [first.in_features, *widths], widths, strict=False):
-        classifier[place] = nn.Linear(inner, outer)
+    return slim(model) if is_slim(name) else model
 
 
 KEPT: dict[tuple[str, int], Teacher] = {}

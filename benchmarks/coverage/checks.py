@@ -1,0 +1,71 @@
+"""Students compared with the original: written, read back, rebuilt, run, and scrambled layer by layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from benchmarks.coverage.records import EXACT, INSENSITIVE, WRONG
+from benchmarks.coverage.teachers import MODES, SENSITIVE, TOLERANCE, Teacher, error, outputs, sensitivity
+from net2net_cli import Net2Net
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How far a student is from its teacher, and how much scrambling one of its layers is seen.
+
+    Attributes:
+        error: max |Δ| / standard deviation of the teacher's output.
+        moved: the same after scrambling; of several layers the one that is seen least. 0 where there is none.
+    """
+
+    error: float
+    moved: float
+
+    @property
+    def outcome(self) -> str:
+        """Wrong counts before insensitive: a student that differs differs, whatever the layer does."""
+        if not self.error <= TOLERANCE:
+            return WRONG
+        return EXACT if self.moved >= SENSITIVE else INSENSITIVE
+
+
+def rebuilt(student: Net2Net, folder: Path) -> nn.Module:
+    """The module that the student's own files give; the files are gone afterwards."""
+    path = folder / "student.safetensors"
+    try:
+        student.save(path, force=True)
+        return Net2Net.load(path).to_module(dtype=torch.float64)
+    finally:
+        for written in (path, path.with_suffix(".json")):
+            written.unlink(missing_ok=True)
+
+
+def check(teacher: Teacher, student: nn.Module, scrambled: Sequence[Sequence[str]], *, train: bool) -> list[Seen]:
+    """What is seen of each set of layers.
+
+    Args:
+        teacher: the original module and what it returned.
+        student: rebuilt from files; left as it was.
+        scrambled: for each answer the layers to scramble, each by itself.
+        train: whether both are compared in training mode as well.
+    """
+    modes = MODES if train else MODES[:1]
+    off = max(_error(teacher, student, mode) for mode in modes)
+    moved = {layer: 0.0 for layers in scrambled for layer in layers}
+    if off <= TOLERANCE:
+        moved = {layer: sensitivity(teacher, student, layer, enough=SENSITIVE) for layer in moved}
+    return [Seen(off, min((moved[layer] for layer in layers), default=0.0)) for layers in scrambled]
+
+
+def _error(teacher: Teacher, student: nn.Module, mode: str) -> float:
+    """Infinite where the student returns tensors of other shapes."""
+    expected, found = teacher.expected[mode], outputs(student, teacher.inputs, mode)
+    if [t.shape for t in expected] != [t.shape for t in found]:
+        return math.inf
+    return error(expected, found)

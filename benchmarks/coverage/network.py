@@ -1,0 +1,200 @@
+"""One network: made, imported, timed, and grown in every way that is asked for."""
+
+from __future__ import annotations
+
+import time
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.coverage.checks import check, rebuilt
+from benchmarks.coverage.networks import make, setting
+from benchmarks.coverage.records import CRASHED, REFUSED, Attempt, Network, Record, Results, code_state
+from benchmarks.coverage.survey import (
+    DEEPEN,
+    REPEAT,
+    Group,
+    Refusal,
+    Survey,
+    Wish,
+    blocks_of,
+    said_of,
+    weighted,
+    wishes,
+)
+from benchmarks.coverage.teachers import Teacher, random_inputs
+from benchmarks.timing import medians, timed
+from net2net_cli import Net2Net
+from net2net_cli.architecture.graph import Graph
+from net2net_cli.architecture.spec_file import from_json_text, to_json_text
+from net2net_cli.channels.labels import find_labels
+
+BATCH = 2
+ROUNDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What of a network is grown.
+
+    Attributes:
+        layers: globs of layers and blocks.
+        growths: which of `GROWTHS`.
+        sample: at most so many attempts, drawn with the seed; all where it is None.
+        deadline: `time.time()` after which no student is begun.
+        reuse: whether attempts count as made that were made with other code.
+        again: whether attempts are made that were made before.
+        only_refusals: whether the tool is only asked, and no student is made.
+    """
+
+    layers: tuple[str, ...] = ("*",)
+    growths: tuple[str, ...] = ("2x", "1.5x", "+1", DEEPEN, REPEAT)
+    sample: int | None = None
+    seed: int = 0
+    deadline: float = float("inf")
+    reuse: bool = False
+    again: bool = False
+    only_refusals: bool = False
+
+
+Told = Callable[[int], None]
+"""Told how many students are left."""
+
+
+def sweep_network(
+    name: str, folder: Path, options: Options, before: Results | None = None, told: Told | None = None
+) -> Iterator[Record]:
+    """Records of a network and of all attempts at it that are wanted and were not made before.
+
+    Args:
+        name: of torchvision's.
+        folder: for the files of teacher and students.
+        options: what is wanted.
+        before: what is known.
+        told: told the progress.
+    """
+    before = before or Results()
+    facts = replace(Network(name, setting(name).shape), code=code_state())
+    if _is_known(name, options, before):
+        return
+    try:
+        teacher, graph, blocks, facts = _prepared(name, folder, facts)
+    except Exception as failed:  # noqa: BLE001 - a network that cannot be imported is a line of the document
+        yield replace(facts, failed=said_of(failed))
+        return
+    every = wishes(graph, blocks)
+    facts = replace(facts, layers=len(weighted(graph)), attempts=len(every))
+    yield facts
+    done = set() if options.again else before.done(None if options.reuse else facts.code)
+    wanted = [wish for wish in chosen(name, every, options) if (name, *wish) not in done]
+    for made in _grown(teacher, wanted, folder, options, told or (lambda _: None)):
+        op = graph.by_name[made.layer].op.name if made.layer in graph.by_name else "block"
+        yield replace(made, network=name, op=op, code=facts.code)
+
+
+def _is_known(name: str, options: Options, before: Results) -> bool:
+    """Whether all that could be asked for was made before, or nothing can be, so that it need not even be built."""
+    known = before.networks.get(name)
+    if known is None or options.again or not (options.reuse or known.code == code_state()):
+        return False
+    done = sum(key[0] == name for key in before.done(None if options.reuse else known.code))
+    return not known.layers or done >= known.attempts
+
+
+def chosen(name: str, every: Sequence[Wish], options: Options) -> list[Wish]:
+    """The wishes that the options name; of these a sample, where one is asked for."""
+    able = [w for w in every if w[1] in options.growths and any(fnmatchcase(w[0], glob) for glob in options.layers)]
+    if options.sample is None:
+        return able
+    order = np.random.default_rng([options.seed, zlib.crc32(name.encode())]).permutation(len(able))
+    return [able[int(number)] for number in sorted(order[: options.sample])]
+
+
+def _prepared(name: str, folder: Path, facts: Network) -> tuple[Teacher, Graph, list[str], Network]:
+    """The teacher, read from its file; its blocks; and what is known of it."""
+    model = make(name)
+    facts = replace(facts, parameters=sum(p.numel() for p in model.parameters()))
+    depgraph = _depgraph(model.eval(), torch.zeros(1, *facts.input))
+    teacher = Teacher.of(model, [facts.input], batch=BATCH)
+    graph = teacher.net.graph
+    text = to_json_text(graph)
+    labels = medians({"ours": partial(timed, lambda: find_labels(from_json_text(text, where=name)))}, ROUNDS)["ours"]
+    blocks = blocks_of(model, random_inputs([facts.input], 1), graph)
+    path = folder / "teacher.safetensors"
+    teacher.net.save(path, force=True)
+    facts = replace(facts, unread=_unread(model, graph), labels=round(labels, 4), depgraph=depgraph)
+    return replace(teacher, net=Net2Net.load(path)), graph, blocks, facts
+
+
+def _unread(model: nn.Module, graph: Graph) -> tuple[str, ...]:
+    known = {name for name, *_ in graph.tensors()}
+    return tuple(name for name, _ in model.named_parameters() if name not in known)
+
+
+def _depgraph(model: nn.Module, image: torch.Tensor) -> float | str:
+    """Median seconds of Torch-Pruning's dependency graph, or why there is none."""
+    try:
+        import torch_pruning
+    except ImportError:
+        return "not installed"
+
+    def build() -> float:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return timed(lambda: torch_pruning.DependencyGraph().build_dependency(model, example_inputs=image))
+
+    try:
+        return round(medians({"theirs": build}, ROUNDS)["theirs"], 4)
+    except Exception as failed:  # noqa: BLE001 - that it fails is what there is to tell
+        return said_of(failed)
+
+
+def _grown(teacher: Teacher, wanted: Sequence[Wish], folder: Path, options: Options, told: Told) -> Iterator[Attempt]:
+    """All answers that need no student first, then one student after the other."""
+    survey = Survey(teacher.net)
+    for wish in wanted:
+        if time.time() > options.deadline:
+            return
+        refusal = survey.ask(wish)
+        if refusal is not None:
+            yield _refused(*wish, refusal)
+    for number, group in enumerate(survey.groups if not options.only_refusals else ()):
+        told(len(survey.groups) - number)
+        if time.time() > options.deadline:
+            return
+        yield from _answers(teacher, group, folder)
+
+
+def _refused(layer: str, growth: str, refusal: Refusal) -> Attempt:
+    outcome = CRASHED if refusal.crash else REFUSED
+    return Attempt("", layer, growth, outcome, through=refusal.through, cause=refusal.cause, hint=refusal.hint)
+
+
+def _answers(teacher: Teacher, group: Group, folder: Path) -> Iterator[Attempt]:
+    """What one student says about each wish that it answers."""
+    cause, seen = None, None
+    try:
+        student = rebuilt(group.grow(), folder)
+        seen = check(teacher, student, [member.scrambled for member in group.members], train=group.train)
+    except Exception as crash:  # noqa: BLE001 - whatever it is, the sweep counts it and goes on
+        cause = said_of(crash)
+    for number, member in enumerate(group.members):
+        one = Attempt("", *member.wish, CRASHED, split=group.split, through=member.through, cause=cause)
+        if seen is not None:
+            one = replace(
+                one, outcome=seen[number].outcome, error=_brief(seen[number].error), moved=_brief(seen[number].moved)
+            )
+        yield one
+
+
+def _brief(value: float) -> float:
+    """Two digits are enough to tell logic from rounding."""
+    return float(f"{value:.2g}")
