@@ -30,7 +30,7 @@ from net2net_cli.architecture.returns import output_names, parts_of, structure_o
 from net2net_cli.architecture.shapes import dim_to_json
 from net2net_cli.errors import UsageError
 
-_OURS = "net2net_cli.runtime.modules."
+_OURS = "net2net_cli.runtime."
 _RESERVED = {
     *("self", "torch", "nn", "F", "Tensor", "OrderedDict", "namedtuple", HOLDER),
     *("float", "super", "getattr", "setattr", "isinstance", "dict", "str"),
@@ -174,7 +174,7 @@ class _Writer:
         """Classes that the file needs besides."""
         found = [HOLDER_SOURCE] if any(p.is_holder and p.layer is None for p in self._containers()) else []
         targets = {layer.op.module for layer in self.graph.layers if (layer.op.module or "").startswith(_OURS)}
-        return found + [_copied(str(target).removeprefix(_OURS)) for target in sorted(map(str, targets))]
+        return found + [_copied(target) for target in sorted(map(str, targets))]
 
     def _containers(self) -> Iterator[Any]:
         return (place for place in self.root.below() if place is not self.root)
@@ -317,9 +317,10 @@ class _Writer:
 _TENSORS = "student.safetensors"
 
 
-def _copied(name: str) -> str:
+def _copied(target: str) -> str:
     """The source of one of our own modules."""
-    text = resources.files("net2net_cli").joinpath("runtime", "modules.py").read_text(encoding="utf-8")
+    home, _, name = target.removeprefix(_OURS).rpartition(".")
+    text = resources.files("net2net_cli").joinpath("runtime", f"{home}.py").read_text(encoding="utf-8")
     node = next(n for n in ast.parse(text).body if isinstance(n, ast.ClassDef) and n.name == name)
     return ast.get_source_segment(text, node) or ""
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from net2net_cli.architecture.ops import Call, Input, SizeOf
-from net2net_cli.runtime import modules
+from net2net_cli.runtime import modules, modules_maxvit
 
 _OPERATORS = ("add", "sub", "mul", "truediv", "pow", "getitem")
 _TORCH = (
@@ -29,11 +29,14 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 """All functions that a `Call` may name."""
 
+MODULES = {"torch.nn": nn, **{home.__name__: home for home in (modules, modules_maxvit)}}
+"""Where the modules stand that an op may name."""
+
 
 def module_class(target: str) -> type[nn.Module]:
-    """The class that an op's `module` names: one of `torch.nn`, or one of `net2net_cli.runtime.modules`."""
+    """The class that an op's `module` names."""
     home, _, name = target.rpartition(".")
-    found = getattr({"torch.nn": nn, modules.__name__: modules}[home], name)
+    found = getattr(MODULES[home], name)
     assert issubclass(found, nn.Module), target
     return found  # type: ignore[no-any-return] # issubclass narrows `Any` no further
 

@@ -12,11 +12,25 @@ from net2net_cli.architecture.ops import (
     norm,
     pool,
     reduce,
+    relative_attention,
     resize,
     shape,
 )
-from net2net_cli.architecture.ops.base import REGISTRY, Call, Input, Op, SizeOf, TensorSlot, attributes
+from net2net_cli.architecture.ops.base import REGISTRY, Call, Factors, Input, Op, SizeOf, TensorSlot, attributes
 
-__all__ = ["REGISTRY", "Call", "Input", "Op", "SizeOf", "TensorSlot", "attributes"]
+__all__ = ["REGISTRY", "Call", "Factors", "Input", "Op", "SizeOf", "TensorSlot", "attributes"]
 
-FAMILIES = (activation, arithmetic, attention, conv, dropout, join, norm, pool, reduce, resize, shape)
+FAMILIES = (
+    activation,
+    arithmetic,
+    attention,
+    conv,
+    dropout,
+    join,
+    norm,
+    pool,
+    reduce,
+    relative_attention,
+    resize,
+    shape,
+)
