@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.fx import _symbolic_trace
 from torch.fx.proxy import Attribute, Proxy
 
 __all__ = ["Attribute", "Proxy"]
@@ -178,6 +179,24 @@ def leaf_functions() -> dict[str, Callable[..., Any]]:
     """The functions of `LEAF_FUNCTIONS` that are imported."""
     found = {name: loaded(name) for name in LEAF_FUNCTIONS}
     return {name: function for name, function in found.items() if function is not None}
+
+
+@contextmanager
+def unwrapped(leaves: Iterable[Callable[..., Any]]) -> Iterator[None]:
+    """`torch.fx.wrap` is without effect, but for leaves and torch's own functions.
+
+    People make leaves of functions that compute with sizes, or return tuples of them; sizes are known here.
+    """
+    wraps = _symbolic_trace._wrapped_fns_to_patch
+    kept, before = list(leaves), dict(wraps)
+    for (frame, name), scope in before.items():
+        if scope.get("__name__", "").partition(".")[0] != "torch" and scope.get(name) not in kept:
+            del wraps[frame, name]
+    try:
+        yield
+    finally:
+        wraps.clear()
+        wraps.update(before)
 
 
 @contextmanager

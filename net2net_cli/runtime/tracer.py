@@ -7,7 +7,7 @@ import operator
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from types import FrameType, FunctionType
+from types import FrameType
 from typing import Any
 
 import torch
@@ -72,6 +72,7 @@ class Tracer(fx.Tracer):
         """Trace the model."""
         self._entry = sys._getframe()
         with ExitStack() as stack:
+            stack.enter_context(adapters.unwrapped(self._leaves.values()))
             for name, function in self._leaves.items():
                 stack.enter_context(adapters.patched(name, self._leaf(function)))
             graph = self.trace(self.runs.model)
@@ -118,8 +119,6 @@ class Tracer(fx.Tracer):
         """Record a call and run it."""
         if target is adapters.ASSERT:  # of sizes; it vanishes
             return target(bool(args[0]), *args[1:])
-        if kind == "call_function" and isinstance(target, FunctionType) and self._is_wrapped(target):
-            return target(*args, **kwargs)
         where = self.here()
         proxy = super().create_proxy(kind, target, args, kwargs, *more, **named)
         node = proxy.node
@@ -153,10 +152,6 @@ class Tracer(fx.Tracer):
             self._running = before
         self._refuse_values(node, seen)
         return seen
-
-    def _is_wrapped(self, function: FunctionType) -> bool:
-        """A leaf only because someone gave it to `torch.fx.wrap`: sizes are known here, so it need not be one."""
-        return function not in self._leaves.values() and function.__module__.partition(".")[0] != "torch"
 
     def _call(self, node: Node) -> Seen:
         if node.op == "call_module":

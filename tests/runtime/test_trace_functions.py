@@ -193,3 +193,20 @@ def test_functions_of_einops_that_a_file_imports_by_name_are_known() -> None:
 
     graph = assert_same(Imported(), torch.randn(IMAGE))
     assert ops_of(graph) == ["rearrange", "Linear", "rearrange", "mean"]
+
+
+@torch.fx.wrap
+def halves(size: tuple[int, int]) -> tuple[int, int]:
+    """A function that computes with sizes, of which a leaf was made for plain `torch.fx`."""
+    return size[0] // 2, size[1] // 2
+
+
+def test_functions_given_to_fx_wrap_may_take_and_return_tuples_of_sizes() -> None:
+    def cropped(x: Tensor) -> Tensor:
+        height, width = halves((x.shape[2], x.shape[3]))
+        return x[:, :, :height, :width]
+
+    graph = assert_same(Calls(cropped), torch.randn(IMAGE))
+    assert [(layer.op.dim, layer.op.stop) for layer in graph.layers] == [(2, 2), (3, 3)]  # type: ignore[attr-defined]
+    calls = [n for n in torch.fx.symbolic_trace(Calls(lambda x: halves((x, x)))).graph.nodes if n.op == "call_function"]
+    assert [n.target for n in calls] == [halves]  # it still is a leaf elsewhere
