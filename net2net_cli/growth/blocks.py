@@ -17,6 +17,7 @@ from net2net_cli.architecture.ops import (
     conv,
     dropout,
     join,
+    multiscale_attention,
     norm,
     pool,
     relative_attention,
@@ -29,6 +30,7 @@ from net2net_cli.growth.rewrite import free_name, insert_behind, renamed
 WEIGHTED = (
     *(conv.ConvolutionBase, conv.Linear, norm.PerChannelNorm, norm.GroupNorm, norm.LayerNorm),
     *(attention.MultiheadAttention, relative_attention.RelativePositionalMultiHeadAttention),
+    multiscale_attention.MultiscaleAttention,
 )
 """Ops whose output is zero where their `silent` parameters are."""
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from net2net_cli.architecture.ops import Call, Input, SizeOf
-from net2net_cli.runtime import modules, modules_maxvit
+from net2net_cli.runtime import modules, modules_maxvit, modules_mvit
 
 _OPERATORS = ("add", "sub", "mul", "truediv", "pow", "getitem")
 _TORCH = (
@@ -29,7 +29,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 """All functions that a `Call` may name."""
 
-MODULES = {"torch.nn": nn, **{home.__name__: home for home in (modules, modules_maxvit)}}
+MODULES = {"torch.nn": nn, **{home.__name__: home for home in (modules, modules_maxvit, modules_mvit)}}
 """Where the modules stand that an op may name."""
 
 
