@@ -147,7 +147,9 @@ def _check_pool(pool: Any, size: int) -> float:
     Raises:
         ValueError: the pooling is not of torchvision's form.
     """
-    conv, (norm, *more) = pool.pool, pool.norm_act or (None,)
+    conv: Any = pool.pool
+    norm: Any
+    norm, *more = pool.norm_act or (None,)
     usual_conv = type(conv).__name__ == "Conv3d" and conv.groups == conv.out_channels == size and conv.bias is None
     usual_norm = type(norm).__name__ == "LayerNorm" and norm.normalized_shape == (size,) and norm.bias is not None
     if not usual_conv or not usual_norm or more or pool.norm_before_pool:
