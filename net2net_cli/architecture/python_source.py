@@ -173,8 +173,9 @@ class _Writer:
     def _helpers(self) -> list[str]:
         """Classes that the file needs besides."""
         found = [HOLDER_SOURCE] if any(p.is_holder and p.layer is None for p in self._containers()) else []
-        targets = {layer.op.module for layer in self.graph.layers if (layer.op.module or "").startswith(_OURS)}
-        return found + [_copied(target) for target in sorted(map(str, targets))]
+        targets = {str(layer.op.module) for layer in self.graph.layers}
+        ours = [target.removeprefix(_OURS) for target in sorted(targets) if target.startswith(_OURS)]
+        return list(dict.fromkeys(found + [text for target in ours for text in _copied(target)]))
 
     def _containers(self) -> Iterator[Any]:
         return (place for place in self.root.below() if place is not self.root)
@@ -317,12 +318,15 @@ class _Writer:
 _TENSORS = "student.safetensors"
 
 
-def _copied(target: str) -> str:
-    """The source of one of our own modules."""
-    home, _, name = target.removeprefix(_OURS).rpartition(".")
+def _copied(target: str) -> list[str]:
+    """The source of one of our own modules, `modules.StochasticDepth`, behind that of its bases in the same file."""
+    home, _, name = target.partition(".")
     text = resources.files("net2net_cli").joinpath("runtime", f"{home}.py").read_text(encoding="utf-8")
-    node = next(n for n in ast.parse(text).body if isinstance(n, ast.ClassDef) and n.name == name)
-    return ast.get_source_segment(text, node) or ""
+    classes = {n.name: n for n in ast.parse(text).body if isinstance(n, ast.ClassDef)}
+    order = [name]
+    for each in order:
+        order += [base.id for base in classes[each].bases if isinstance(base, ast.Name) and base.id in classes]
+    return [ast.get_source_segment(text, classes[each]) or "" for each in reversed(order)]
 
 
 def _function(target: str) -> str:

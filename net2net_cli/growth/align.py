@@ -19,12 +19,12 @@ from net2net_cli.growth.insert import BATCH_NORMS
 
 WIDTHS = {
     *("in_channels", "out_channels", "in_features", "out_features", "num_features", "num_channels", "num_parameters"),
-    *("embed_dim", "output_dim", "num_heads", "key_scale"),
+    *("embed_dim", "num_heads", "key_scale"),
     *("groups", "num_groups", "normalized_shape", "size", "axes", "sizes", "start", "stop", "pad"),
 }
 """Attributes that follow the widths."""
 
-TRAINING_ONLY = {"p", "momentum"}
+TRAINING_ONLY = {"p", "momentum", "dropout", "attention_dropout"}
 """Attributes that act in training alone; the target's are taken."""
 
 WINDOW = {"kernel_size", "padding"}

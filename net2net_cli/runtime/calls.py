@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from net2net_cli.architecture.ops import Call, Input, SizeOf
 from net2net_cli.runtime import modules, modules_maxvit, modules_mvit
 
+_HOMES = {home.__name__: home for home in (modules, modules_maxvit, modules_mvit)} | {"torch.nn": nn}
+"""Where the classes of modules are defined."""
+
 _OPERATORS = ("add", "sub", "mul", "truediv", "pow", "getitem")
 _TORCH = (
     *("abs", "amax", "amin", "cat", "chunk", "clamp", "cos", "erf", "exp", "flatten", "log", "matmul", "maximum"),
@@ -29,14 +32,11 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 """All functions that a `Call` may name."""
 
-MODULES = {"torch.nn": nn, **{home.__name__: home for home in (modules, modules_maxvit, modules_mvit)}}
-"""Where the modules stand that an op may name."""
-
 
 def module_class(target: str) -> type[nn.Module]:
-    """The class that an op's `module` names."""
+    """The class that an op's `module` names: one of `torch.nn`, or one of our own."""
     home, _, name = target.rpartition(".")
-    found = getattr(MODULES[home], name)
+    found = getattr(_HOMES[home], name)
     assert issubclass(found, nn.Module), target
     return found  # type: ignore[no-any-return] # issubclass narrows `Any` no further
 

@@ -14,8 +14,8 @@ class MultiscaleAttention(nn.Module):
 
     def __init__(
         self,
-        embed_dim: int,
-        output_dim: int,
+        in_features: int,
+        out_features: int,
         num_heads: int,
         head_dim: int,
         grid: tuple[int, int, int],
@@ -34,8 +34,8 @@ class MultiscaleAttention(nn.Module):
         self.num_heads, self.head_dim, self.grid, self.query_scale = num_heads, head_dim, tuple(grid), query_scale
         self.residual_pool, self.residual_with_cls_embed = residual_pool, residual_with_cls_embed
         inner = num_heads * head_dim
-        self.qkv = nn.Linear(embed_dim, 3 * inner)
-        project = [nn.Linear(inner, output_dim), *([nn.Dropout(dropout)] if dropout > 0.0 else [])]
+        self.qkv = nn.Linear(in_features, 3 * inner)
+        project = [nn.Linear(inner, out_features), *([nn.Dropout(dropout)] if dropout > 0.0 else [])]
         self.project = nn.Sequential(*project)
         windows = {"q": (kernel_q, stride_q), "k": (kernel_kv, stride_kv), "v": (kernel_kv, stride_kv)}
         for name, (kernel, stride) in windows.items():
@@ -82,7 +82,7 @@ class MultiscaleAttention(nn.Module):
         return nn.functional.pad(scores.flatten(5, 7).flatten(2, 4), (1, 0, 1, 0))
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(n, 1 + tokens, embed_dim)` -> `(n, 1 + pooled tokens, output_dim)`."""
+        """`(n, 1 + tokens, in_features)` -> `(n, 1 + pooled tokens, out_features)`."""
         parts = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim)).transpose(1, 3).unbind(2)
         (q, queries), (k, keys), (v, _) = (self.pooled(part, name) for part, name in zip(parts, "qkv", strict=True))
         scores = torch.matmul(self.query_scale * q, k.transpose(2, 3))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,9 +17,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torchvision.models import segmentation, video
+from torchvision.models import maxvit_t, segmentation, video
 
 from net2net_cli import Net2Net
+from net2net_cli.channels.labels import find_labels
 from net2net_cli.errors import GrowthRefusedError
 from net2net_cli.growth.describe import repeatable_blocks
 from net2net_cli.growth.plan import SPLITS
@@ -178,3 +180,29 @@ def test_every_layer_and_block_grows_exactly(name: str) -> None:
     ways = [(layer, width, SPLITS[i % 3]) for layer in one.growable for i, width in enumerate(WIDTHS)]
     assert sum(check_widening(variant, one, *way) for way in ways) >= len(ways) - 6  # layers that make the outputs
     assert sum(check_deepening(variant, one, n) for n in [*one.growable, *repeatable_blocks(one.net.graph)])
+
+
+TRANSFORMERS: Mapping[str, tuple[Callable[..., nn.Module], tuple[int, ...]]] = {
+    "maxvit_t": (maxvit_t, (3, 224, 224)),
+    "mvit_v1_b": (video.mvit_v1_b, (3, 16, 224, 224)),
+    "mvit_v2_s": (video.mvit_v2_s, (3, 16, 224, 224)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_a_transformer_of_full_size_is_rebuilt_bit_for_bit_and_its_labels_are_found_at_once(name: str) -> None:
+    make_it, shape = TRANSFORMERS[name]
+    torch.manual_seed(0)
+    model, x = make_it(num_classes=5), torch.randn(2, *shape)
+    net = Net2Net.from_module(copy.deepcopy(model), x)
+    start = time.perf_counter()
+    find_labels(net.graph)
+    assert time.perf_counter() - start < 1.0
+    found = []
+    for module in (model, net.to_module()):
+        torch.manual_seed(3)
+        with torch.no_grad():
+            found.append(module.train()(x))
+    assert torch.equal(*found)

@@ -167,6 +167,18 @@ def test_a_maxvit_grows_into_a_wider_and_deeper_one_of_its_class(
     assert math.isclose(grown.key_scale, 24**-0.5)
 
 
+def test_a_wider_maxvit_of_the_targets_widths_loads_into_its_class() -> None:
+    torch.manual_seed(0)
+    small, big = (sensitive(maxvit(c), *random_inputs([(3, 32, 32)], 8)) for c in ((8, 12), (8, 36)))
+    inputs = random_inputs([(3, 32, 32)], 4)
+    target = Net2Net.from_module(big, inputs[0]).graph
+    student = Net2Net.from_module(small, inputs[0]).widen(like=target)
+    assert student.rounds  # the keys' rows times the square root of 3
+    big.load_state_dict({n: torch.from_numpy(student.tensor(n).copy()) for n in big.state_dict()}, strict=True)
+    for module in (big, student.to_module(dtype=torch.float64)):
+        assert error(outputs(small, inputs, "eval"), outputs(module, inputs, "eval")) <= 1e-12
+
+
 def test_the_file_that_is_exported_computes_the_same(teacher: Teacher) -> None:
     student = teacher.net.widen({f"{WINDOW}.attn_layer.1": "2x"})
     namespace: dict[str, Any] = {}

@@ -23,7 +23,7 @@ class MultiscaleAttention(Op):
 
     Tokens are a class token and a grid. Queries, keys and values are pooled by a depthwise convolution and a layer norm
     over the channels of a head, with the same weights for all heads; so are the tables of relative positions. Heads are
-    therefore copied as wholes and nothing inside them changes; heads × head size = output_dim is kept, as the class
+    therefore copied as wholes and nothing inside them changes; heads × head size = out_features is kept, as the class
     needs it.
 
     Attributes:
@@ -40,8 +40,8 @@ class MultiscaleAttention(Op):
     signature: ClassVar[str] = "x thw"
     silent: ClassVar[tuple[str, ...]] = ("project.0.weight", "project.0.bias")
 
-    embed_dim: int
-    output_dim: int
+    in_features: int
+    out_features: int
     num_heads: int
     head_dim: int
     grid: tuple[int, ...]
@@ -65,8 +65,8 @@ class MultiscaleAttention(Op):
                 windows["eps"] = _check_pool(pool, module.head_dim)
         tables = (module.rel_pos_h, module.rel_pos_w, module.rel_pos_t)
         return cls(
-            embed_dim=module.embed_dim,
-            output_dim=module.output_dim,
+            in_features=module.embed_dim,
+            out_features=module.output_dim,
             num_heads=module.num_heads,
             head_dim=module.head_dim,
             grid=(),
@@ -85,8 +85,8 @@ class MultiscaleAttention(Op):
         return dataclasses.replace(self, grid=grid)
 
     def check(self) -> None:
-        if self.num_heads * self.head_dim != self.output_dim:
-            raise ValueError(f"{self.num_heads} heads of {self.head_dim} do not make up a width of {self.output_dim}")
+        if self.num_heads * self.head_dim != self.out_features:
+            raise ValueError(f"{self.num_heads} heads of {self.head_dim} do not make up a width of {self.out_features}")
         for grid in (self.grid, self.kernel_q, self.stride_q, self.kernel_kv, self.stride_kv, self.offsets):
             if grid is not None and (len(grid) != 3 or min(grid) < 1):
                 raise ValueError("grids, kernels, strides and offsets have three positive entries")
@@ -95,7 +95,7 @@ class MultiscaleAttention(Op):
                 raise ValueError("what is pooled has a kernel, a stride and an eps")
 
     def tensors(self) -> dict[str, TensorSlot]:
-        e, o, d = self.embed_dim, self.output_dim, self.head_dim
+        e, o, d = self.in_features, self.out_features, self.head_dim
         slots = {f"rel_pos_{axis}": TensorSlot((n, d)) for axis, n in zip("hwt", self.offsets or (), strict=False)}
         slots["qkv.weight"] = TensorSlot((3 * o, e))
         slots["qkv.bias"] = TensorSlot((3 * o,), default=0.0)
@@ -118,13 +118,13 @@ class MultiscaleAttention(Op):
 
     def shape(self, *inputs: Shape) -> Shape:
         (x,) = inputs
-        if len(x) != 3 or x[1:] != (1 + prod(self.grid), self.embed_dim):
-            raise ValueError(f"its input needs three axes, the last of sizes {1 + prod(self.grid)}, {self.embed_dim}")
-        return (x[0], 1 + prod(self.pooled_grid), self.output_dim)
+        if len(x) != 3 or x[1:] != (1 + prod(self.grid), self.in_features):
+            raise ValueError(f"its input needs three axes, the last of sizes {1 + prod(self.grid)}, {self.in_features}")
+        return (x[0], 1 + prod(self.pooled_grid), self.out_features)
 
     def flow(self, f: Flow, *inputs: Channels) -> Axes:
         (x,) = inputs
-        e, o = self.embed_dim, self.output_dim
+        e, o = self.in_features, self.out_features
         f.mix(x.axes[1], "attends over it")
         heads = f.create("heads", 0, self.num_heads)
         inner = f.merge([(heads, self.num_heads), (None, self.head_dim)])
@@ -136,7 +136,7 @@ class MultiscaleAttention(Op):
         out = f.create("project.0.weight", 0, o)
         f.carry("project.0.bias", 0, out, size=o)
         f.equal_parts(f.concat([(inner, o), (out, o)]), size=2 * o, parts=2)  # the class has one width for both
-        widths = {"embed_dim": f.width(x.axes[2], e), "output_dim": f.width(out, o)}
+        widths = {"in_features": f.width(x.axes[2], e), "out_features": f.width(out, o)}
         f.set(num_heads=f.width(heads, self.num_heads), **widths)
         return (x.axes[0], None, out)
 
