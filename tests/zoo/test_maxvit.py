@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ from net2net_cli.architecture.python_source import python_source
 from net2net_cli.errors import GrowthRefusedError
 from net2net_cli.growth.describe import repeatable_blocks
 from net2net_cli.runtime import modules_maxvit
-from zoo.growing import Teacher, check_growth, error, new_layers, outputs, random_inputs, sensitive
+from zoo.growing import WIDTHS, Teacher, cause, check_growth, error, new_layers, outputs, random_inputs, sensitive
 
 
 def maxvit(channels: tuple[int, int] = (8, 12), layers: tuple[int, int] = (1, 2), **more: Any) -> nn.Module:
@@ -186,3 +188,29 @@ def test_the_file_that_is_exported_computes_the_same(teacher: Teacher) -> None:
     module = namespace["Student"]().double()
     module.load_state_dict(student.to_module().state_dict(), strict=True)
     assert error(teacher.expected["eval"], outputs(module, teacher.inputs, "eval")) <= 1e-12
+
+
+NECESSARY = (r"its channels only grow \d+ at a time", r"it is the network's output `out`")
+"""Reasons for which widening is refused: layer norms of the stream, and what makes the outputs."""
+
+
+@pytest.mark.slow
+def test_every_layer_grows_exactly_or_is_refused_for_a_necessary_reason(teacher: Teacher) -> None:
+    attention = [n for n in teacher.weighted if teacher.net.graph.by_name[n].op.name.endswith("Attention")]
+    exact = 0
+    for layer, width in product([*teacher.growable, *attention], WIDTHS):
+        try:
+            student = teacher.net.widen({layer: width}, split="equal")
+        except GrowthRefusedError as refusal:
+            why = cause(teacher.net, refusal)
+        else:
+            check_growth(teacher, student, [layer])
+            exact += 1
+            continue
+        assert any(re.fullmatch(pattern, why) for pattern in NECESSARY), f"{layer}={width}: {why}"
+    assert exact >= len(teacher.growable)
+    for block in repeatable_blocks(teacher.net.graph):
+        check_growth(teacher, teacher.net.deepen([block]), [])
+    for layer in (n for n in teacher.growable if n.endswith(("mlp_layer.1", "mlp.0"))):
+        student = teacher.net.deepen([layer])
+        check_growth(teacher, student, new_layers(teacher.net, student))

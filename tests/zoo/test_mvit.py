@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from net2net_cli.architecture.python_source import python_source
 from net2net_cli.errors import GrowthRefusedError, TraceError
 from net2net_cli.growth.describe import repeatable_blocks
 from net2net_cli.runtime import modules_mvit
-from zoo.growing import Teacher, check_growth, error, new_layers, outputs, random_inputs, sensitive
+from zoo.growing import WIDTHS, Teacher, cause, check_growth, error, new_layers, outputs, random_inputs, sensitive
 
 CLIP = (3, 4, 16, 16)
 
@@ -201,3 +203,29 @@ def test_another_way_of_pooling_is_refused() -> None:
     model.get_submodule("blocks.0.attn.pool_q").pool = nn.Conv3d(4, 4, 3, padding=1)
     with pytest.raises(TraceError, match="its pooling is not torchvision's"):
         Net2Net.from_module(model, torch.zeros(2, *CLIP))
+
+
+NECESSARY = (r"its channels only grow \d+ at a time", r"it is the network's output `out`")
+"""Reasons for which widening is refused: layer norms of the stream, and what makes the outputs."""
+
+
+@pytest.mark.slow
+def test_every_layer_grows_exactly_or_is_refused_for_a_necessary_reason(teacher: Teacher) -> None:
+    attention = [n for n in teacher.weighted if teacher.net.graph.by_name[n].op.name.endswith("Attention")]
+    exact = 0
+    for layer, width in product([*teacher.growable, *attention], WIDTHS):
+        try:
+            student = teacher.net.widen({layer: width}, split="equal")
+        except GrowthRefusedError as refusal:
+            why = cause(teacher.net, refusal)
+        else:
+            check_growth(teacher, student, [layer])
+            exact += 1
+            continue
+        assert any(re.fullmatch(pattern, why) for pattern in NECESSARY), f"{layer}={width}: {why}"
+    assert exact >= len(teacher.growable)
+    for block in repeatable_blocks(teacher.net.graph):
+        check_growth(teacher, teacher.net.deepen([block]), [])
+    for layer in (n for n in teacher.growable if n.endswith(("mlp_layer.1", "mlp.0"))):
+        student = teacher.net.deepen([layer])
+        check_growth(teacher, student, new_layers(teacher.net, student))
