@@ -205,6 +205,15 @@ def test_another_way_of_pooling_is_refused() -> None:
         Net2Net.from_module(model, torch.zeros(2, *CLIP))
 
 
+def test_attention_whose_dropout_does_not_follow_the_network_is_refused() -> None:
+    model = mvit(2, attention_dropout=0.1)
+    attention = model.get_submodule("blocks.0.attn")
+    attention.train = lambda mode=True: attention  # type: ignore[method-assign]
+    attention.training = False
+    with pytest.raises(TraceError, match=r"`blocks\.0\.attn` stays in evaluation mode"):
+        Net2Net.from_module(model, torch.zeros(2, *CLIP))
+
+
 NECESSARY = (r"its channels only grow \d+ at a time", r"it is the network's output `out`")
 """Reasons for which widening is refused: layer norms of the stream, and what makes the outputs."""
 
