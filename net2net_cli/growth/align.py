@@ -19,7 +19,7 @@ from net2net_cli.growth.insert import BATCH_NORMS
 
 WIDTHS = {
     *("in_channels", "out_channels", "in_features", "out_features", "num_features", "num_channels", "num_parameters"),
-    *("embed_dim", "num_heads"),
+    *("embed_dim", "num_heads", "key_scale"),
     *("groups", "num_groups", "normalized_shape", "size", "axes", "sizes", "start", "stop", "pad"),
 }
 """Attributes that follow the widths."""

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from math import prod
+
+import numpy as np
 
 from net2net_cli.architecture.graph import Graph, Layer
 from net2net_cli.architecture.ops import activation as act
-from net2net_cli.architecture.ops import arithmetic, attention, conv, dropout, join, norm, pool, shape, window_attention
-from net2net_cli.architecture.shapes import show
+from net2net_cli.architecture.ops import (
+    arithmetic,
+    attention,
+    conv,
+    dropout,
+    join,
+    multiscale_attention,
+    norm,
+    pool,
+    relative_attention,
+    shape,
+    window_attention,
+)
+from net2net_cli.architecture.shapes import concrete, show
 from net2net_cli.errors import GrowthRefusedError
 from net2net_cli.growth.rewrite import free_name, insert_behind, renamed
 
 WEIGHTED = (
     *(conv.ConvolutionBase, conv.Linear, norm.PerChannelNorm, norm.GroupNorm, norm.LayerNorm),
-    *(attention.MultiheadAttention, window_attention.WindowAttention),
+    *(attention.MultiheadAttention, window_attention.WindowAttention, multiscale_attention.MultiscaleAttention),
+    relative_attention.RelativePositionalMultiHeadAttention,
 )
 """Ops whose output is zero where their `silent` parameters are."""
 
@@ -64,26 +82,52 @@ def find_block(graph: Graph, name: str) -> Block:
     if not fitting:
         change = f"{show(graph.shapes[next(iter(streams))])} to {show(graph.shapes[out])}"
         raise _refusal(name, f"it changes the shape from {change}, so that its copy could not be added to the stream")
-    added = _addition(graph, name, out).name
-    for stream in fitting:  # a decoder's block also reads the encoder's output
-        silenced = _along(graph, name, inside, added, stream)
-        if silenced is not None:
-            return Block(name, layers, stream, out, silenced)
-    raise _refusal(name, "its input does not reach its output through additions alone")
+    addition, after = _addition(graph, name, out)
+    ways = ((stream, _along(graph, name, inside, addition, stream)) for stream in fitting)
+    stream, way = next(((s, w) for s, w in ways if w is not None), (out, None))  # a decoder also reads the encoder
+    if way is None:
+        raise _refusal(name, "its input does not reach its output through additions alone")
+    silenced, moves = way
+    if not _restored(graph, stream, (*moves, *after)):
+        raise _refusal(
+            name, "it hands its input on in another order, so that its copy could not be added to the stream"
+        )
+    return Block(name, layers, stream, out, silenced)
 
 
-def _along(graph: Graph, name: str, inside: set[str], value: str, stream: str) -> tuple[str, ...] | None:
-    """What must be silent for `value` to be the stream: one branch at each addition on the way; None without a way."""
+def _along(
+    graph: Graph, name: str, inside: set[str], value: str, stream: str
+) -> tuple[tuple[str, ...], tuple[shape.Rearrange, ...]] | None:
+    """What must be silent for `value` to be the stream, one branch at each addition on the way, and what moves data.
+
+    None without a way.
+    """
     if value == stream:
-        return ()
+        return (), ()
     layer = graph.by_name.get(value)
-    if layer is None or value not in inside or not isinstance(layer.op, arithmetic.Add) or layer.op.scalar is not None:
+    if layer is None or value not in inside:
         return None
-    for way, branch in (layer.inputs, layer.inputs[::-1]):
-        before = _along(graph, name, inside, way, stream)
+    if isinstance(layer.op, shape.Rearrange):
+        before = _along(graph, name, inside, layer.inputs[0], stream)
+        return None if before is None else (before[0], (*before[1], layer.op))
+    for one, branch in (layer.inputs, layer.inputs[::-1]) if _adds(layer) else ():
+        before = _along(graph, name, inside, one, stream)
         if before is not None:
-            return tuple(dict.fromkeys((*before, *_silenced(graph, name, inside, branch))))
+            return tuple(dict.fromkeys((*before[0], *_silenced(graph, name, inside, branch)))), before[1]
     return None
+
+
+def _adds(layer: Layer) -> bool:
+    return isinstance(layer.op, arithmetic.Add) and layer.op.scalar is None
+
+
+def _restored(graph: Graph, stream: str, moves: Sequence[shape.Rearrange]) -> bool:
+    """Whether what moves data, such as cutting an image into windows and joining them, undoes itself in the end."""
+    if not moves:
+        return True
+    size = concrete(graph.shapes[stream], 2)
+    before = np.arange(prod(size)).reshape(size)
+    return np.array_equal(before, reduce(lambda data, op: op.moved(data), moves, before))
 
 
 def _refusal(name: str, why: str) -> GrowthRefusedError:
@@ -91,10 +135,15 @@ def _refusal(name: str, why: str) -> GrowthRefusedError:
     return GrowthRefusedError(f"`{name}` cannot be repeated: {why}", hint, layer=name)
 
 
-def _addition(graph: Graph, name: str, out: str) -> Layer:
-    """The addition at the block's end, behind which only an idempotent activation may stand: φ(φ(x) + 0) = φ(x)."""
-    layer = graph.by_name[out]
-    while isinstance(layer.op, act.Elementwise) and layer.op.idempotent and layer.inputs[0] in graph.by_name:
+def _addition(graph: Graph, name: str, out: str) -> tuple[str, tuple[shape.Rearrange, ...]]:
+    """The addition at the block's end, and what moves data behind it.
+
+    Else only an idempotent activation may stand there: φ(φ(x) + 0) = φ(x).
+    """
+    layer, moves = graph.by_name[out], list[shape.Rearrange]()
+    while _passes(layer) and layer.inputs[0] in graph.by_name:
+        if isinstance(layer.op, shape.Rearrange):
+            moves.insert(0, layer.op)
         layer = graph.by_name[layer.inputs[0]]
     if isinstance(layer.op, (norm.LayerNorm, norm.GroupNorm)):
         raise _refusal(
@@ -102,9 +151,13 @@ def _addition(graph: Graph, name: str, out: str) -> Layer:
             f"it ends in `{layer.name}`, a {layer.op.name} behind the addition (post-norm), and its copy would "
             "normalise the stream once more, by the mean and variance of each sample: no weights of the copy undo that",
         )
-    if not isinstance(layer.op, arithmetic.Add) or layer.op.scalar is not None:
+    if not _adds(layer):
         raise _refusal(name, f"it does not end in an addition, but in `{layer.name}` ({layer.op.name})")
-    return layer
+    return layer.name, tuple(moves)
+
+
+def _passes(layer: Layer) -> bool:
+    return isinstance(layer.op, shape.Rearrange) or (isinstance(layer.op, act.Elementwise) and layer.op.idempotent)
 
 
 def _silenced(graph: Graph, name: str, inside: set[str], value: str) -> tuple[str, ...]:

@@ -50,7 +50,8 @@ def _inputs(teacher: Graph, target: Graph) -> tuple[NetworkInput, ...]:
 
 
 def _widened(teacher: Graph, wide: Graph, options: WidenOptions) -> Plan | None:
-    same = all(a.op.tensors() == b.op.tensors() for a, b in zip(teacher.layers, wide.layers, strict=True))
+    pairs = zip(teacher.layers, wide.layers, strict=True)
+    same = all(a.op.tensors() == b.op.tensors() and not a.op.adopting(b.op)[1] for a, b in pairs)
     return None if same else plan_like(teacher, wide, options)
 
 

@@ -15,6 +15,8 @@ def default_fill(op: Op, slot: TensorSlot) -> Fill:
         op: the layer's, at its new width.
         slot: of one of its tensors.
     """
+    if slot.values is not None:
+        return Fill("vector", vector=slot.values)
     if isinstance(slot.default, (int, float)):
         return Fill("constant", float(slot.default))
     weight = op.tensors().get("weight", slot).shape

@@ -80,7 +80,7 @@ class Fill:
         kind: `constant`; `dirac` (value at `[i, i mod width, centre]`); `split_pair` ([I; −I]·value, likewise);
             `join_pair` ([I, −I]·value); `vector`; `uniform` in ±value; `normal` with std value.
         value: see `kind`.
-        vector: `(n,)` for kind `vector`.
+        vector: `(n, …)` for kind `vector`: all of it.
     """
 
     kind: Literal["constant", "dirac", "split_pair", "join_pair", "vector", "uniform", "normal"]

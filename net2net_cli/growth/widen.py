@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from net2net_cli.architecture.graph import Graph
+from net2net_cli.architecture.ops import Factors, Op
 from net2net_cli.architecture.ops.norm import GroupNorm
 from net2net_cli.channels import tails
 from net2net_cli.channels.collected import Place
@@ -73,7 +74,7 @@ def plan_like(graph: Graph, target: Graph, options: WidenOptions | None = None) 
     _same_layers(graph, target)
     labels = labels_of(graph)
     demands = _demands_like(labels, target)
-    if not demands:
+    if not demands and not _adopting(graph, target):
         raise GrowthRefusedError("the target is no wider than the teacher", "give a spec with wider layers")
     run, _ = _solve(labels, demands, options, set(), own_shuffles=True)
     wrong = _other_shape(run.graph, target)
@@ -87,7 +88,37 @@ def plan_like(graph: Graph, target: Graph, options: WidenOptions | None = None) 
     _same_groups(run.graph, target)
     arguments = {"like": {d.layer: d.width for d in demands}, "split": options.split, "noise": options.noise}
     operation = Operation("widen", arguments, options.seed, exact=options.noise == 0)
-    return _plan(labels, run, options, operation, ())
+    return _in_the_targets_class(_plan(labels, run, options, operation, ()), target)
+
+
+def _adopting(graph: Graph, target: Graph) -> dict[str, tuple[Op, Mapping[str, Factors]]]:
+    """The layers whose ops take constants of the target's class, and the factors that make up for them."""
+    both = ((layer, target.by_name[layer.name].op) for layer in graph.layers if layer.name in target.by_name)
+    found = {layer.name: layer.op.adopting(theirs) for layer, theirs in both}
+    return {name: (op, factors) for name, (op, factors) in found.items() if factors}
+
+
+def _in_the_targets_class(plan: Plan, target: Graph) -> Plan:
+    """The student with the constants that the target's class derives from its widths, such as an attention's scale."""
+    adopting = _adopting(plan.student, target)
+    if not adopting:
+        return plan
+    ops = {name: op for name, (op, _) in adopting.items()}
+    layers = tuple(replace(one, op=ops.get(one.name, one.op)) for one in plan.student.layers)
+    tensors = dict(plan.tensors)
+    for layer in layers:
+        for key, factor in adopting[layer.name][1].items() if layer.name in adopting else ():
+            if layer.weights_of is None:
+                name = layer.tensor_name(key)
+                tensors[name] = replace(tensors[name], axes=_times(tensors[name].axes, factor))
+    return replace(plan, student=replace(plan.student, layers=layers), tensors=tensors, rounds=True)
+
+
+def _times(axes: Sequence[AxisMap], factor: Factors) -> tuple[AxisMap, ...]:
+    """The axes of a tensor with factors on the slices of its first one."""
+    first = next((m for m in axes if m.axis == 0), AxisMap(0, np.arange(factor.size)[None]))
+    both = factor if first.factor is None else factor * first.factor
+    return (replace(first, factor=both), *(m for m in axes if m.axis != 0))
 
 
 def _other_shape(student: Graph, target: Graph) -> str | None:

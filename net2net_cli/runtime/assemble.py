@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
 from net2net_cli.architecture.graph import Graph, Layer, NetworkInput
 from net2net_cli.architecture.shapes import show
@@ -45,7 +45,11 @@ def assemble(merged: Merged, *, name: str, source: str, dtypes: Sequence[str], r
 
 
 def _joined(merged: Merged) -> list[Draft]:
-    """Chains of arrangements become one where nobody reads what is between; what moves nothing goes."""
+    """Chains of arrangements become one where nobody reads what is between; what moves nothing goes.
+
+    What ends one module with tensors and what begins the next stay apart: each may be a block that is to be repeated.
+    """
+    blocks = {path for draft in merged.drafts if draft.owner for path in _paths_to(draft.owner)}
     readers = Counter(d for draft in merged.drafts for d in draft.reads)
     readers.update(merged.outputs.values())
     instead: dict[Draft, Draft] = {}
@@ -56,7 +60,11 @@ def _joined(merged: Merged) -> list[Draft]:
         before = draft.inputs[0] if draft.inputs else None
         if before is None or not isinstance(draft.op, Arrangement) or not isinstance(before.op, Arrangement):
             continue
-        if readers[before] != 1 or (both := composed(before.op, draft.op)) is None:
+        if (
+            readers[before] != 1
+            or _in_two_blocks(before, draft, blocks)
+            or (both := composed(before.op, draft.op)) is None
+        ):
             continue
         dropped.add(before)
         draft.op, draft.inputs, draft.wish = both, before.inputs, _common_wish(before, draft)
@@ -67,6 +75,18 @@ def _joined(merged: Merged) -> list[Draft]:
     for output, draft in merged.outputs.items():
         merged.outputs[output] = instead.get(draft, draft)
     return [draft for draft in merged.drafts if draft not in dropped]
+
+
+def _paths_to(name: str) -> Iterator[str]:
+    """`a`, `a.b`, … of a dotted name, itself last."""
+    parts = name.split(".")
+    return (".".join(parts[:i]) for i in range(1, len(parts) + 1))
+
+
+def _in_two_blocks(before: Draft, draft: Draft, blocks: Set[str]) -> bool:
+    """Whether each stands in a module with tensors in which the other does not."""
+    one, other = ({path for path in _paths_to(d.where.module) if path in blocks} for d in (before, draft))
+    return not one <= other and not other <= one
 
 
 def _common_wish(before: Draft, draft: Draft) -> str:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from net2net_cli.architecture.ops import Call, Input, SizeOf
-from net2net_cli.runtime import modules, window_modules
+from net2net_cli.runtime import modules, modules_maxvit, modules_mvit, modules_swin
 
-_HOMES = {home.__name__: home for home in (modules, window_modules)} | {"torch.nn": nn}
+_HOMES = {home.__name__: home for home in (modules, modules_maxvit, modules_mvit, modules_swin)} | {"torch.nn": nn}
 """Where the classes of modules are defined."""
 
 _OPERATORS = ("add", "sub", "mul", "truediv", "pow", "getitem")

@@ -430,6 +430,30 @@ def test_a_block_that_changes_its_shape_is_refused() -> None:
     assert f"it changes the shape from {N}×3×6×6 to {N}×5×6×6" in refused.value.message
 
 
+def channels_last(back: str) -> Graph:
+    return network(
+        IMAGE,
+        layer("stem", conv(3, 4, 3), "x"),
+        layer("b.turn", make("rearrange", "n c h w -> n h w c"), "stem"),
+        layer("b.linear", linear(4, 4), "b.turn"),
+        layer("b.add", make("add"), "b.turn", "b.linear"),
+        layer("b.back", make("rearrange", back), "b.add"),
+        layer("out", conv(4, 2, 3), "b.back"),
+    )
+
+
+def test_a_block_that_moves_its_axes_and_moves_them_back_is_repeated() -> None:
+    plan, teacher, student = deepened(channels_last("n h w c -> n c h w"), ["b"])
+    assert error(plan, teacher, student) == 0
+    assert not student["b_twin1.linear.weight"].any()
+
+
+def test_a_block_that_hands_its_input_on_in_another_order_is_refused() -> None:
+    with pytest.raises(GrowthRefusedError) as refused:
+        deepened(channels_last("n h w c -> n c w h"), ["b"])
+    assert "it hands its input on in another order" in refused.value.message
+
+
 @pytest.mark.parametrize(
     ("layers", "options", "message"),
     [

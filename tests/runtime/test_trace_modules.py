@@ -223,3 +223,23 @@ def test_dead_ends_are_left_out() -> None:
 
     graph = graph_of(Holds(call, conv=nn.Conv2d(4, 4, 1)), torch.randn(IMAGE))
     assert ops_of(graph) == ["add"]
+
+
+class Turned(nn.Module):
+    """A block whose stream is turned, and turned back."""
+
+    def __init__(self, *, tensors: bool) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4) if tensors else nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.permute(0, 2, 3, 1)
+        y: Tensor = x + self.layer(x)
+        return y.permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize(("tensors", "moves"), [(True, 4), (False, 2)])
+def test_moves_at_the_borders_of_two_modules_with_tensors_stay_in_them(tensors: bool, moves: int) -> None:
+    """So that each of them can be repeated; between modules without tensors nothing is moved there and back."""
+    graph = assert_same(nn.Sequential(*(Turned(tensors=tensors) for _ in range(2))), torch.randn(IMAGE))
+    assert ops_of(graph).count("rearrange") == moves

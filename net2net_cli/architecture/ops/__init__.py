@@ -10,19 +10,35 @@ from net2net_cli.architecture.ops import (
     dropout,
     join,
     logic,
+    multiscale_attention,
     norm,
     pool,
     product,
     reduce,
+    relative_attention,
     resize,
     shape,
     window_attention,
 )
-from net2net_cli.architecture.ops.base import REGISTRY, Call, Input, Op, SizeOf, TensorSlot, attributes
+from net2net_cli.architecture.ops.base import REGISTRY, Call, Factors, Input, Op, SizeOf, TensorSlot, attributes
 
-__all__ = ["REGISTRY", "Call", "Input", "Op", "SizeOf", "TensorSlot", "attributes"]
+__all__ = ["REGISTRY", "Call", "Factors", "Input", "Op", "SizeOf", "TensorSlot", "attributes"]
 
 FAMILIES = (
-    *(activation, arithmetic, attention, conv, dropout, join, logic, norm, pool, product, reduce, resize, shape),
+    activation,
+    arithmetic,
+    attention,
+    conv,
+    dropout,
+    join,
+    logic,
+    multiscale_attention,
+    norm,
+    pool,
+    product,
+    reduce,
+    relative_attention,
+    resize,
+    shape,
     window_attention,
 )

@@ -10,13 +10,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self, TypeVar, cast, dataclass_transform
+from typing import Any, ClassVar, Self, TypeAlias, TypeVar, cast, dataclass_transform
+
+import numpy as np
+import numpy.typing as npt
 
 from net2net_cli.architecture.flow import Axes, Channels, Flow
 from net2net_cli.architecture.shapes import Shape
 
 REGISTRY: dict[str, type[Op]] = {}
 """All ops by the name that the spec gives them."""
+
+Factors: TypeAlias = "npt.NDArray[np.float64]"
+"""One factor for each slice of a tensor's first axis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +34,7 @@ class TensorSlot:
         kind: `parameter` (trained) or `buffer` (kept).
         integer: it counts and is never scaled (`num_batches_tracked`).
         default: what PyTorch fills a fresh one with; a number, or `kaiming` for its usual uniform draw.
+        values: what it always holds, where that follows from the op's attributes.
 
     """
 
@@ -35,6 +42,7 @@ class TensorSlot:
     kind: str = "parameter"
     integer: bool = False
     default: float | str = "kaiming"
+    values: npt.NDArray[Any] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +161,17 @@ class Op:
     def flow(self, f: Flow, *inputs: Channels) -> Axes:
         """How channels pass; returns the axes of the output."""
         raise NotImplementedError(self.name)
+
+    def adopting(self, target: Op) -> tuple[Op, Mapping[str, Factors]]:
+        """The op with the constants that the target's class derives from its width, where weights can make up for them.
+
+        Args:
+            target: the op of the same name and widths in another network.
+
+        Returns:
+            the op, and by tensor the factors on its slices with which it computes what it did.
+        """
+        return self, {}
 
     def module_arguments(self) -> dict[str, Any]:
         """Keyword arguments that build `module`."""

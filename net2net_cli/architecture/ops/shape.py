@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy.typing as npt
+
 from net2net_cli.architecture.flow import Axes, Axis, Channels, Flow
 from net2net_cli.architecture.ops.base import Call, Input, Op, op
 from net2net_cli.architecture.ops.join import IndexSelect
-from net2net_cli.architecture.shapes import Batch, Dim, Shape, divide, product
+from net2net_cli.architecture.shapes import Batch, Dim, Shape, divide, fixed, product
 
 Side = tuple[tuple[str, ...], ...]
 """One side of a pattern: for each axis its factors, outermost first; `1` is a factor-less axis."""
@@ -114,6 +116,13 @@ class Rearrange(Op):
     def shape(self, *inputs: Shape) -> Shape:
         sizes = self.parsed.sizes(inputs[0], self.axes)
         return tuple(product(sizes[name] for name in axis) for axis in self.parsed.right)
+
+    def moved(self, data: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """An array of the input's shape, moved as the op moves data."""
+        sizes = self.parsed.sizes(data.shape, self.axes)
+        left, right = ([name for axis in side for name in axis] for side in (self.parsed.left, self.parsed.right))
+        grid = data.reshape([fixed(sizes[name]) for name in left]).transpose([left.index(name) for name in right])
+        return grid.reshape([fixed(product(sizes[name] for name in axis)) for axis in self.parsed.right])
 
     def flow(self, f: Flow, *inputs: Channels) -> Axes:
         (x,) = inputs

@@ -113,7 +113,7 @@ class TableAttention(WindowAttention):
         return {"relative_position_bias_table": 1}
 
 
-_OURS = "net2net_cli.runtime.window_modules"
+_OURS = "net2net_cli.runtime.modules_swin"
 _SWIN = "torchvision.models.swin_transformer"
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.models.swin_transformer import ShiftedWindowAttention, ShiftedWindowAttentionV2
 from torchvision.models.video.swin_transformer import ShiftedWindowAttention3d
 
-from net2net_cli.runtime import window_modules
+from net2net_cli.runtime import modules_swin
 
 CLASSES: dict[str, Any] = {
     cls.__name__: cls for cls in (ShiftedWindowAttention, ShiftedWindowAttentionV2, ShiftedWindowAttention3d)
@@ -47,7 +47,7 @@ def pair(name: str, window: tuple[int, ...], shift: tuple[int, ...], **arguments
     """torchvision's module, and ours with its tensors."""
     theirs = awake(CLASSES[name](12, list(window), list(shift), 3, **arguments))
     options = {"qkv_bias": True, "proj_bias": True, "attention_dropout": 0.0, "dropout": 0.0} | arguments
-    ours: nn.Module = getattr(window_modules, name)(12, 3, window, shift, **options)
+    ours: nn.Module = getattr(modules_swin, name)(12, 3, window, shift, **options)
     ours.load_state_dict(theirs.state_dict(), strict=True)
     return theirs, ours
 
@@ -84,6 +84,6 @@ def test_gradients_are_those_of_torchvision(name: str, *, biased: bool) -> None:
 def test_a_fresh_module_has_the_positions_that_torchvision_gives_it(name: str) -> None:
     window = (2, 3, 4) if name.endswith("3d") else (3, 4)
     theirs = CLASSES[name](12, list(window), [0] * len(window), 3)
-    ours = getattr(window_modules, name)(12, 3, window, (0,) * len(window), True, True, 0.0, 0.0)
+    ours = getattr(modules_swin, name)(12, 3, window, (0,) * len(window), True, True, 0.0, 0.0)
     for key, buffer in theirs.named_buffers():
         assert torch.equal(ours.get_buffer(key), buffer), key
