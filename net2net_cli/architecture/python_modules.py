@@ -57,7 +57,7 @@ _DICT_METHODS = frozenset(["clear", "items", "keys", "pop", "update", "values"])
 
 _LEADING = {
     *("in_channels", "out_channels", "in_features", "out_features", "num_features", "num_parameters"),
-    *("num_groups", "num_channels", "normalized_shape"),
+    *("num_groups", "num_channels", "normalized_shape", "num_embeddings", "embedding_dim"),
 }
 """Attributes that PyTorch's modules take first, in the order of our attributes; all others are written by name."""
 
@@ -77,6 +77,9 @@ _DEFAULTS: dict[str, Any] = {
     "count_include_pad": True,
     "divisor_override": None,
     "approximate": "none",
+    "padding_idx": None,
+    "scale_grad_by_freq": False,
+    "sparse": False,
 }
 """What PyTorch's modules assume, by attribute; a test holds it against them."""
 
@@ -85,8 +88,8 @@ def defaults(op: type[Op]) -> dict[str, Any]:
     """The attributes of an op that need not be written where they have these values."""
     if not (op.module or "").startswith("torch.nn.") or op.name.startswith("InstanceNorm"):
         return {}
-    strides = {"stride": 1} if "Conv" in op.name else {}
-    return _DEFAULTS | strides
+    own: dict[str, Any] = {"stride": 1} if "Conv" in op.name else {"eps": None} if op.name == "RMSNorm" else {}
+    return _DEFAULTS | own
 
 
 def constructor(op: Op) -> Expression:

@@ -12,7 +12,7 @@ from net2net_cli.errors import GrowthRefusedError
 from net2net_cli.growth.rewrite import free_name, insert_behind, renamed
 
 WEIGHTED = (
-    *(conv.ConvolutionBase, conv.Linear, norm.PerChannelNorm, norm.GroupNorm, norm.LayerNorm),
+    *(conv.ConvolutionBase, conv.Linear, norm.PerChannelNorm, norm.GroupNorm, norm.LayerNorm, norm.RMSNorm),
     attention.MultiheadAttention,
 )
 """Ops whose output is zero where their `silent` parameters are."""

@@ -20,7 +20,8 @@ from net2net_cli.architecture.ops.arithmetic import (
     Sub,
 )
 from net2net_cli.architecture.ops.conv import Convolution, Linear
-from net2net_cli.architecture.ops.norm import GroupNorm, LayerNorm, PerChannelNorm
+from net2net_cli.architecture.ops.embedding import Embedding
+from net2net_cli.architecture.ops.norm import GroupNorm, LayerNorm, PerChannelNorm, RMSNorm
 from net2net_cli.architecture.ops.resize import Interpolate
 from net2net_cli.runtime import sections, views
 from net2net_cli.runtime.drafts import Draft
@@ -188,6 +189,27 @@ def layer_norm(site: Site) -> Draft:
     return _layer(site, op, x, slots)
 
 
+def rms_norm(site: Site) -> Draft:
+    """`F.rms_norm(x, shape, self.weight)`."""
+    found = site.arguments("input normalized_shape weight eps")
+    slots = {"weight": found.named.get("weight")}
+    op = RMSNorm(tuple(found.plain["normalized_shape"]), found.plain.get("eps"), slots["weight"] is not None)
+    return _layer(site, op, found.named["input"], slots)
+
+
+def embedding(site: Site) -> Draft:
+    """`F.embedding(indices, self.embed.weight)`."""
+    found = site.arguments("input weight padding_idx max_norm norm_type scale_grad_by_freq sparse")
+    if found.plain.get("max_norm") is not None:
+        raise ValueError("`max_norm` rescales its rows in place when they are read")
+    weight = found.named["weight"]
+    rows, width = weight.shape
+    padding, by_frequency = found.plain.get("padding_idx"), found.plain.get("scale_grad_by_freq", False)
+    padding = padding + rows if padding is not None and padding < 0 else padding
+    op = Embedding(rows, width, padding, by_frequency, found.plain.get("sparse", False))
+    return _layer(site, op, found.named["input"], {"weight": weight})
+
+
 def batch_norm(site: Site) -> Draft:
     """`F.batch_norm` in a subclass of a batch norm, which says its forward anew."""
     found = site.arguments("input running_mean running_var weight bias training momentum eps")
@@ -241,6 +263,9 @@ HANDLERS: dict[str, Handler] = {
     f"{_F}.linear": linear,
     f"{_F}.layer_norm": layer_norm,
     "torch.layer_norm": layer_norm,
+    f"{_F}.rms_norm": rms_norm,
+    "torch.rms_norm": rms_norm,
+    f"{_F}.embedding": embedding,
     f"{_F}.batch_norm": batch_norm,
     f"{_F}.group_norm": group_norm,
     "torch.group_norm": group_norm,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from net2net_cli.architecture.graph import Graph
+from net2net_cli.architecture.indices import lookup_limit
 from net2net_cli.architecture.spec_values import nearest
 from net2net_cli.checkpoint.torch_file import load_state_dict
 from net2net_cli.errors import CheckpointError, TraceError
@@ -120,7 +121,8 @@ def check_rebuilt(
     """
     rebuilt = build(graph)
     load_weights(rebuilt, tensors.__getitem__)
-    inputs = tuple(_random_like(x) for x in example)
+    limits = [lookup_limit(graph, given.name, 2) for given in graph.inputs]
+    inputs = tuple(_random_like(x, limit) for x, limit in zip(example, limits, strict=True))
     buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
     modes = {module: module.training for module in model.modules()}
     errors = []
@@ -137,12 +139,13 @@ def check_rebuilt(
     return max(errors)
 
 
-def _random_like(example: Tensor) -> Tensor:
+def _random_like(example: Tensor, limit: int) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     shape = (SAMPLES, *example.shape[1:])
     if example.is_floating_point():
         return torch.randn(shape, generator=generator, dtype=torch.float64).to(example.dtype)
-    return torch.randint(0, 2, shape, generator=generator).to(example.dtype)
+    integers = 2 if example.dtype == torch.bool else limit
+    return torch.randint(0, integers, shape, generator=generator).to(example.dtype)
 
 
 def _outputs(network: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:

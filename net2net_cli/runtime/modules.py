@@ -82,3 +82,21 @@ class MultiheadAttention(nn.MultiheadAttention):
         """Three times `(n, tokens, embed_dim)`, or tokens first, -> the queries' shape."""
         output: Tensor = super().forward(query, key, value, need_weights=self.need_weights)[0]
         return output
+
+
+class LSTM(nn.LSTM):
+    """Long short-term memory that starts at zero and returns its output sequence alone."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """`(n, time, in)`, or time first, -> `(n, time, directions * hidden)`."""
+        output: Tensor = super().forward(x)[0]
+        return output
+
+
+class GRU(nn.GRU):
+    """Gated recurrent units that start at zero and return their output sequence alone."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """`(n, time, in)`, or time first, -> `(n, time, directions * hidden)`."""
+        output: Tensor = super().forward(x)[0]
+        return output

@@ -8,9 +8,11 @@ from net2net_cli.architecture.ops import (
     attention,
     conv,
     dropout,
+    embedding,
     join,
     norm,
     pool,
+    recurrent,
     reduce,
     resize,
     shape,
@@ -19,4 +21,6 @@ from net2net_cli.architecture.ops.base import REGISTRY, Call, Input, Op, SizeOf,
 
 __all__ = ["REGISTRY", "Call", "Input", "Op", "SizeOf", "TensorSlot", "attributes"]
 
-FAMILIES = (activation, arithmetic, attention, conv, dropout, join, norm, pool, reduce, resize, shape)
+FAMILIES = (
+    *(activation, arithmetic, attention, conv, dropout, embedding, join, norm, pool, recurrent, reduce, resize, shape),
+)

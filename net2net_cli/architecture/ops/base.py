@@ -27,7 +27,8 @@ class TensorSlot:
         shape: of the teacher's tensor.
         kind: `parameter` (trained) or `buffer` (kept).
         integer: it counts and is never scaled (`num_batches_tracked`).
-        default: what PyTorch fills a fresh one with; a number, or `kaiming` for its usual uniform draw.
+        default: what PyTorch fills a fresh one with; a number, `normal`, or `kaiming` for its usual uniform draw.
+        fan_in: what that draw goes by, where it is not the size of a row of `weight`.
 
     """
 
@@ -35,6 +36,7 @@ class TensorSlot:
     kind: str = "parameter"
     integer: bool = False
     default: float | str = "kaiming"
+    fan_in: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -209,6 +209,42 @@ class LayerNorm(Op):
         return axes
 
 
+@op("RMSNorm", module="torch.nn.RMSNorm")
+class RMSNorm(Op):
+    """Divides by the root mean square over the last axes (Zhang & Sennrich 2019, arXiv:1910.07467).
+
+    Exact for equally many copies throughout.
+
+    Attributes:
+        eps: None for the smallest step at 1 of the input's type.
+    """
+
+    silent: ClassVar[tuple[str, ...]] = ("weight",)
+
+    normalized_shape: tuple[int, ...]
+    eps: float | None
+    elementwise_affine: bool
+
+    def tensors(self) -> dict[str, TensorSlot]:
+        return {"weight": TensorSlot(self.normalized_shape, default=1.0)} if self.elementwise_affine else {}
+
+    def shape(self, *inputs: Shape) -> Shape:
+        (x,) = inputs
+        if x[len(x) - len(self.normalized_shape) :] != self.normalized_shape:
+            raise ValueError(f"the last axes of its input are {x}; {self.normalized_shape} are needed")
+        return x
+
+    def flow(self, f: Flow, *inputs: Channels) -> Axes:
+        axes = inputs[0].axes
+        last = axes[len(axes) - len(self.normalized_shape) :]
+        for i, (axis, size) in enumerate(zip(last, self.normalized_shape, strict=True)):
+            f.uniform(axis, "takes the mean of squares over it")
+            if self.elementwise_affine:
+                f.carry("weight", i, axis, size=size)
+        f.set(normalized_shape=tuple(f.width(a, n) for a, n in zip(last, self.normalized_shape, strict=True)))
+        return axes
+
+
 @op("LocalResponseNorm", module="torch.nn.LocalResponseNorm")
 class LocalResponseNorm(Op):
     """Divides by a sum over neighbouring channels (Krizhevsky et al. 2012): copies would change the neighbourhood."""
