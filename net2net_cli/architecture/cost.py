@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from net2net_cli.architecture.graph import Graph, Layer
-from net2net_cli.architecture.ops.conv import ConvolutionBase, Linear
+from net2net_cli.architecture.ops.conv import BorrowedLinear, ConvolutionBase, Linear
 from net2net_cli.architecture.ops.recurrent import Recurrent
 from net2net_cli.architecture.shapes import Shape, concrete
 
@@ -24,9 +24,7 @@ def parameters(graph: Graph) -> int:
 
 def layer_parameters(layer: Layer) -> int:
     """Trained numbers that a layer owns."""
-    if layer.weights_of is not None:
-        return 0
-    return sum(prod(slot.shape) for slot in layer.op.tensors().values() if slot.kind == "parameter")
+    return sum(prod(slot.shape) for slot in layer.own_tensors().values() if slot.kind == "parameter")
 
 
 def multiply_adds(graph: Graph) -> int:
@@ -42,7 +40,7 @@ def layer_multiply_adds(graph: Graph, layer: Layer) -> int:
     layer is used once in each step.
     """
     op = layer.op
-    if isinstance(op, Linear):
+    if isinstance(op, (Linear, BorrowedLinear)):
         return prod(concrete(graph.shapes[layer.name], 1)) * op.in_features
     if isinstance(op, ConvolutionBase):
         value = layer.inputs[0] if op.transposed else layer.name

@@ -188,11 +188,11 @@ def module_tree(graph: Graph) -> tuple[Node, dict[str, tuple[str, ...]]]:
         SpecError: a layer with tensors has a name that no submodule can have.
 
     """
-    owners = {layer.name for layer in graph.layers if layer.weights_of is None and layer.op.tensors()}
+    owners = {layer.name for layer in graph.layers if layer.own_tensors() or (_stands(layer) and layer.tied)}
     taken = {name[:i] for name in owners for i in (*(j for j, c in enumerate(name) if c == "."), len(name))}
     root, paths = Node(), {}
     for layer in graph.layers:
-        if layer.weights_of is not None or (layer.op.module is None and not layer.op.tensors()):
+        if not _stands(layer):
             continue
         name = layer.name if layer.name in owners else _free(layer.name, taken)
         taken.add(name)
@@ -207,6 +207,11 @@ def module_tree(graph: Graph) -> tuple[Node, dict[str, tuple[str, ...]]]:
         place.layer = layer
     shared = {layer.name: paths[layer.weights_of] for layer in graph.layers if layer.weights_of is not None}
     return root, paths | shared
+
+
+def _stands(layer: Layer) -> bool:
+    """Whether a layer has a module or a tensor of its own."""
+    return layer.weights_of is None and (layer.op.module is not None or bool(layer.own_tensors()))
 
 
 def _free(name: str, taken: set[str]) -> str:

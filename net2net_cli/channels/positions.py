@@ -15,12 +15,17 @@ from math import prod
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from net2net_cli.architecture.flow import Axes, Axis, Channels, Flow
 from net2net_cli.architecture.graph import Graph, Layer
 from net2net_cli.channels.labels import Labels, Place, growing_factor
+from net2net_cli.channels.tied import NoAbsorberError, absorber
 from net2net_cli.channels.unions import Ints, distinct
 from net2net_cli.errors import GrowthRefusedError
+
+
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +61,14 @@ class StudentRun:
         graph: the student.
         gathers: axis of a tensor -> how it follows channels; unchanged axes are left out.
         readings: axis of a tensor -> how it reads channels; unchanged axes are left out.
+        factors: axis of a tensor that follows channels -> what each student slice is multiplied by besides, where the
+            copies of a channel are read by weights that cannot share them out.
     """
 
     graph: Graph
     gathers: dict[Place, Gather] = field(default_factory=dict)
     readings: dict[Place, Reading] = field(default_factory=dict)
+    factors: dict[Place, Floats] = field(default_factory=dict)
 
 
 def layout(labels: Labels, counts: Ints, axis: Ints) -> Ints:
@@ -112,13 +120,14 @@ class PositionFlow(Flow):
         self.places: dict[Place, Axis] = {}
         self.gathers: dict[Place, Gather] = {}
         self.readings: dict[Place, Reading] = {}
+        self.readers: dict[Place, list[Layer]] = {}
 
     def refuse(self, why: str) -> GrowthRefusedError:
         """The growth ends at the present layer."""
         return GrowthRefusedError(f"this growth cannot be exact: `{self.layer.name}` {why}", layer=self.layer.name)
 
     def _place(self, parameter: str, axis: int) -> Place:
-        return (self.layer.owner, parameter, axis)
+        return (*self.layer.home(parameter), axis)
 
     def _meet(self, place: Place, channels: Axis, size: int) -> None:
         if place in self.places:
@@ -140,7 +149,7 @@ class PositionFlow(Flow):
         if own is None:
             return None
         position = layout(self.labels, self.counts, own)
-        self.places[place] = position
+        self._meet(place, position, size)
         self.equal_parts(position, size=size, parts=parts)
         self._gather(place, position, size, parts)
         return position
@@ -163,6 +172,7 @@ class PositionFlow(Flow):
             raise self.refuse("no longer receives every channel that it reads")
         self.equal_parts(channels, size=size, parts=parts)
         self.readings[place] = Reading(_sections(channels, size, parts if axis else 1), rows)
+        self.readers.setdefault(place, []).append(self.layer)
 
     def tie(self, a: Axis, b: Axis, *, size: int) -> Axis:
         return self._equal(a, b, size, "would combine channels that no longer line up")
@@ -302,7 +312,33 @@ def run_student(labels: Labels, counts: Ints) -> StudentRun:
             flow.mix(axis, f"is the network's output `{output}`")
     student = dataclasses.replace(graph, layers=tuple(layers))
     _check_widths(student, graph, values)
-    return StudentRun(student, flow.gathers, flow.readings)
+    factors = _factors(graph, flow)
+    return StudentRun(student, flow.gathers, flow.readings, factors)
+
+
+def _factors(graph: Graph, flow: PositionFlow) -> dict[Place, Floats]:
+    """Axes that follow the channels that they read: each copy's part is taken off before the reader."""
+    found: dict[Place, Floats] = {}
+    for place in flow.gathers.keys() & flow.readings.keys():
+        channels = flow.readings.pop(place).position
+        for flow.layer in flow.readers[place]:
+            try:
+                before = absorber(graph, flow.layer)
+            except NoAbsorberError as none:
+                raise flow.refuse(str(none)) from None
+            for key in before.op.silent:
+                if key in before.op.tensors():
+                    found[before.name, key, 0] = _parts(flow, (before.name, key, 0), channels)
+    return found
+
+
+def _parts(flow: PositionFlow, place: Place, channels: Ints) -> Floats:
+    """`(width,)`: one over the number of copies, for each slice of a layer whose slices are the channels."""
+    own = flow.gathers.get(place)
+    if own is None or not np.array_equal(own.position, channels):
+        raise flow.refuse(f"reads its channels in another order than `{place[0]}` makes them")
+    position = channels[0]
+    return 1.0 / np.bincount(position)[position]
 
 
 def _with(layer: Layer, attributes: dict[str, Any]) -> Layer:

@@ -105,7 +105,7 @@ def _silenced(graph: Graph, name: str, inside: set[str], value: str) -> tuple[st
     layer = graph.by_name[value]
     op = layer.op
     if isinstance(op, WEIGHTED) and op.silent[0] in op.tensors():
-        if layer.weights_of is not None or any(other.weights_of == layer.name for other in graph.layers):
+        if graph.shares_tensors(layer.name):
             raise _refusal(name, f"`{layer.name}`, which would be silenced, shares its weights")
         return (layer.name,)
     if isinstance(op, PASS_ZERO) or (isinstance(op, (arithmetic.Mul, arithmetic.Div)) and op.scalar is not None):

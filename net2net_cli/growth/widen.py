@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
+
 from net2net_cli.architecture.graph import Graph
 from net2net_cli.architecture.ops.norm import GroupNorm
 from net2net_cli.channels.counts import Demand, NoCountsError, impossible, refuse, solve
@@ -68,7 +71,7 @@ def plan_like(graph: Graph, target: Graph, options: WidenOptions | None = None) 
     options = options or WidenOptions()
     _same_layers(graph, target)
     labels = find_labels(graph)
-    demands = _demands_like(labels, target)
+    demands = _demands_like(labels, target) or _demands_of_readers(labels, target, more=True)
     if not demands:
         raise GrowthRefusedError("the target is no wider than the teacher", "give a spec with wider layers")
     run, _ = _solve(labels, demands, options, set())
@@ -123,7 +126,7 @@ def _same_layers(graph: Graph, target: Graph) -> None:
 
 
 def _weighted(graph: Graph) -> list[str]:
-    return [layer.name for layer in graph.layers if layer.op.tensors() and layer.weights_of is None]
+    return [layer.name for layer in graph.layers if layer.own_tensors()]
 
 
 def _demands_like(labels: Labels, target: Graph) -> list[Demand]:
@@ -139,12 +142,12 @@ def _demands_like(labels: Labels, target: Graph) -> list[Demand]:
     return demands
 
 
-def _demands_of_readers(labels: Labels, target: Graph) -> list[Demand]:
-    """The widths of all other axes that follow or read channels."""
+def _demands_of_readers(labels: Labels, target: Graph, *, more: bool = False) -> list[Demand]:
+    """The widths of all other axes that follow or read channels; with `more`, of those that grow."""
     places = {p: a for p, a in labels.found.places.items() if p not in labels.found.created and a is not None}
     tensors = {(layer.name, key) for _, layer, key, _ in target.tensors()}
     found = [Demand(p[0], a, _target_width(target, p)) for p, a in places.items() if p[:2] in tensors]
-    return [d for d in found if d.width >= d.labels.size]
+    return [d for d in found if d.width >= d.labels.size + more]
 
 
 def _target_width(target: Graph, place: Place) -> int:
@@ -225,13 +228,22 @@ def _plan(labels: Labels, run: StudentRun, options: WidenOptions, operation: Ope
     }
     if options.noise:
         tensors = {n: replace(t, noise=options.noise) if t.axes and len(t.shape) > 1 else t for n, t in tensors.items()}
-    rounds = options.split != "ownership"
+    rounds = options.split != "ownership" or any(_rounds(factor) for factor in run.factors.values())
     return Plan(labels.graph, run.graph, tensors, operation, rounds, notes)
+
+
+def _rounds(factor: npt.NDArray[np.float64]) -> bool:
+    """Whether a product with it may have to be rounded: it is no power of two."""
+    return bool((np.frexp(factor)[0] != 0.5).any())
 
 
 def _axes(run: StudentRun, layer: str, key: str, split: Split) -> tuple[AxisMap, ...]:
     """How each changed axis of one tensor comes about; a tensor has few axes."""
-    maps = [AxisMap(place[2], g.position) for place, g in run.gathers.items() if place[:2] == (layer, key)]
+    maps = [
+        AxisMap(place[2], g.position, factor=run.factors.get(place))
+        for place, g in run.gathers.items()
+        if place[:2] == (layer, key)
+    ]
     maps += [
         AxisMap(place[2], reading.position, Shares(split, reading.rows))
         for place, reading in run.readings.items()

@@ -18,7 +18,7 @@ _TORCH = (
     *("mean", "minimum", "neg", "permute", "reciprocal", "rsqrt", "sin", "split", "sqrt", "square", "squeeze", "sum"),
     *("unflatten", "unsqueeze", "var"),
 )
-_FUNCTIONAL = ("interpolate", "normalize", "pad")
+_FUNCTIONAL = ("interpolate", "linear", "normalize", "pad")
 _METHODS = ("expand", "view_as")
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {

@@ -11,6 +11,7 @@ from net2net_cli.architecture.ops.arithmetic import (
     Add,
     Binary,
     Div,
+    Matmul,
     Mul,
     Parameter,
     Pow,
@@ -19,11 +20,12 @@ from net2net_cli.architecture.ops.arithmetic import (
     ReverseSub,
     Sub,
 )
-from net2net_cli.architecture.ops.conv import Convolution, Linear
+from net2net_cli.architecture.ops.conv import BorrowedLinear, Convolution, Linear
 from net2net_cli.architecture.ops.embedding import Embedding
 from net2net_cli.architecture.ops.norm import GroupNorm, LayerNorm, PerChannelNorm, RMSNorm
 from net2net_cli.architecture.ops.resize import Interpolate
 from net2net_cli.runtime import sections, views
+from net2net_cli.runtime.arrangement import Arrangement
 from net2net_cli.runtime.drafts import Draft
 from net2net_cli.runtime.readings import Readings, spoken
 from net2net_cli.runtime.site import Arguments, Handler, Site, holds_batch
@@ -172,11 +174,38 @@ def convolution(site: Site) -> Draft:
 def linear(site: Site) -> Draft:
     """`F.linear(x, self.fc.weight, self.fc.bias)`."""
     x, slots, _ = _slots(site, "input weight bias")
-    _owned(site, slots)
     weight = slots["weight"]
     assert weight is not None
+    if slots["bias"] is None and _is_of_another(site, weight):
+        return _borrowed(site, x, weight)
+    _owned(site, slots)
     out, inner = (int(n) for n in weight.shape if isinstance(n, int))
     return _layer(site, Linear(in_features=inner, out_features=out, bias=slots["bias"] is not None), x, slots)
+
+
+def _is_of_another(site: Site, weight: Draft) -> bool:
+    """Whether a matrix is the parameter of a module that does something else with it, as an embedding does."""
+    if not isinstance(weight.op, Parameter) or len(weight.shape) != 2:
+        return False
+    cls = Readings().base_of(site.home.model.get_submodule(weight.wish.rpartition(".")[0]))
+    return cls is not None and cls is not Linear
+
+
+def _borrowed(site: Site, x: Draft, weight: Draft) -> Draft:
+    out, inner = (int(n) for n in weight.shape if isinstance(n, int))
+    made = site.emit(BorrowedLinear(inner, out), (x, weight), site.shape(), function="linear")
+    made.tensors = {"weight": weight.tensors[""]}
+    return made
+
+
+def matmul(site: Site) -> Draft:
+    """`x @ self.embed.weight.T` is a linear layer with the weights of another one; other products are of activations."""
+    second = site.arguments(Matmul.functions["torch.matmul"]).named.get("other")
+    if isinstance(second, Draft) and isinstance(second.op, Arrangement) and second.op.transposes:
+        (weight,) = second.inputs
+        if _is_of_another(site, weight):
+            return _borrowed(site, site.arguments("input other").tensors[0], weight)
+    return call_of(site, Matmul, Matmul.functions["torch.matmul"])
 
 
 def layer_norm(site: Site) -> Draft:
@@ -261,6 +290,7 @@ HANDLERS: dict[str, Handler] = {
     f"{_F}.upsample": interpolate,
     **{f"{_F}.conv{rank}d": convolution for rank in (1, 2, 3)},
     f"{_F}.linear": linear,
+    **dict.fromkeys(Matmul.functions, matmul),
     f"{_F}.layer_norm": layer_norm,
     "torch.layer_norm": layer_norm,
     f"{_F}.rms_norm": rms_norm,

@@ -80,6 +80,8 @@ class Op:
     """Parameter names of the module's `forward`, inputs first, where it takes more than its inputs."""
     silent: ClassVar[tuple[str, ...]] = ("weight", "bias")
     """Parameters whose being zero makes the output zero."""
+    borrows: ClassVar[bool] = False
+    """Whether its tensors always belong to another layer."""
 
     @classmethod
     def from_module(cls, module: Any) -> Self:

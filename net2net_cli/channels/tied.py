@@ -1,0 +1,64 @@
+"""Weights by which one layer creates channels and another reads them: an output layer tied to its embedding.
+
+Such an axis follows its channels, so it cannot share out their copies. What the reader would get too often is taken off
+before it: the affine layer whose output it reads gives each of the c copies of a channel a c-th of the channel
+(RULES.md, "tied embedding").
+"""
+
+from __future__ import annotations
+
+from net2net_cli.architecture.graph import Graph, Layer
+from net2net_cli.architecture.ops import activation as act
+from net2net_cli.architecture.ops import arithmetic, conv, dropout, join, norm, reduce, shape
+
+AFFINE = (
+    *(conv.Linear, conv.Convolution),
+    *(norm.PerChannelNorm, norm.GroupNorm, norm.LayerNorm, norm.RMSNorm, norm.FrozenBatchNorm2d),
+)
+"""Ops whose output is linear in their `silent` parameters, of which each has one slice per channel on axis 0."""
+
+HOMOGENEOUS = (
+    *(act.Identity, act.ReLU, dropout.Dropout, dropout.Dropout1d, dropout.Dropout2d, dropout.Dropout3d),
+    *(dropout.StochasticDepth, shape.Rearrange, join.Select, join.Slice, reduce.Mean),
+)
+"""Ops of one input that turn a c-th of a channel into a c-th of what they made of it."""
+
+
+class NoAbsorberError(Exception):
+    """No layer can give the copies that a tied axis reads their part; says why, as a clause about the reader."""
+
+
+def absorber(graph: Graph, reader: Layer) -> Layer:
+    """The affine layer before a tied reader that gives each copy its part.
+
+    Raises:
+        NoAbsorberError: there is none, or others read it too.
+    """
+    made, now = reader.inputs[0], reader
+    while True:
+        layer = graph.by_name.get(made)
+        if layer is None:
+            raise _none(f"`{made}` is the network's input")
+        if graph.readers[made] != [now] or made in graph.output_values():
+            raise _none(f"`{made}`, is read by others too")
+        if isinstance(layer.op, AFFINE):
+            return _checked(graph, layer)
+        scaled = isinstance(layer.op, (arithmetic.Mul, arithmetic.Div)) and layer.op.scalar is not None
+        if not (scaled or isinstance(layer.op, HOMOGENEOUS)):
+            raise _none(f"`{made}` ({layer.op.name}) is neither")
+        made, now = layer.inputs[0], layer
+
+
+def _checked(graph: Graph, layer: Layer) -> Layer:
+    if not any(name in layer.op.tensors() for name in layer.op.silent):
+        raise _none(f"`{layer.name}` has no weight")
+    if graph.shares_tensors(layer.name):
+        raise _none(f"`{layer.name}` shares its weights")
+    return layer
+
+
+def _none(why: str) -> NoAbsorberError:
+    return NoAbsorberError(
+        "reads its channels by the weights that make them, which cannot share out copies; a norm with weights, or a "
+        f"linear layer, right before it could take the factor, but {why}: put one there, or untie the two"
+    )
