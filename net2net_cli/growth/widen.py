@@ -70,6 +70,7 @@ def plan_like(graph: Graph, target: Graph, options: WidenOptions | None = None) 
     """
     options = options or WidenOptions()
     _same_layers(graph, target)
+    _same_ties(graph, target)
     labels = find_labels(graph)
     demands = _demands_like(labels, target) or _demands_of_readers(labels, target, more=True)
     if not demands:
@@ -121,6 +122,19 @@ def _same_layers(graph: Graph, target: Graph) -> None:
                 f"`{name}` is not the same layer in teacher and target"
                 if ours and theirs
                 else f"`{name}` has no counterpart in the {where}",
+                "`--like` needs a network with the same layers; it takes the widths alone",
+            )
+
+
+def _same_ties(graph: Graph, target: Graph) -> None:
+    """Nothing is tied or untied without a word."""
+    for name in dict.fromkeys((*graph.by_name, *target.by_name)):
+        ours, theirs = (one.by_name[name].tied if name in one.by_name else () for one in (graph, target))
+        if ours != theirs:
+            tie = (*ours, *theirs)[0]
+            where, other = ("teacher", "target") if ours else ("target", "teacher")
+            raise SpecError(
+                f"`{name}` shares the tensor `{tie.of}` of `{tie.layer}` in the {where}, and not in the {other}",
                 "`--like` needs a network with the same layers; it takes the widths alone",
             )
 

@@ -140,7 +140,8 @@ def _module(layer: Layer) -> nn.Module:
 
 def _register(container: nn.Module, name: str, layer: Layer) -> None:
     ((_, slot),) = layer.op.tensors().items()
-    value = torch.empty(slot.shape)
+    dtype = getattr(layer.op, "dtype", None)
+    value = torch.empty(slot.shape, dtype=getattr(torch, dtype) if dtype else None)
     if slot.kind == "parameter":
         container.register_parameter(name, nn.Parameter(value))
     else:

@@ -163,7 +163,8 @@ class Lowering:
                 f'register it with `persistent=True`, as `self.register_buffer("{last}", tensor)` does',
             )
         assert tensor is not None
-        op = Parameter(size=tuple(tensor.shape), trainable=trainable)
+        dtype: Any = None if trainable or tensor.is_floating_point() else str(tensor.dtype).removeprefix("torch.")
+        op = Parameter(size=tuple(tensor.shape), trainable=trainable, dtype=dtype)
         return self.add(Draft(op, (), site.shape(), name, site.where, owner=name, tensors={"": id(tensor)}))
 
     def _module(self, site: Site) -> Draft:

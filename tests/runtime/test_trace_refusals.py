@@ -149,10 +149,11 @@ def test_a_weight_that_is_computed_is_refused() -> None:
     assert "in module `0` of class `Standardised`" in error.message
 
 
-def test_tensors_that_are_shared_in_part_are_refused() -> None:
-    model = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6))
-    model[1].weight = model[0].weight
-    assert "`0` and `1` share `weight`, but not all" in refusal(model).message
+def test_a_module_with_one_tensor_at_two_places_is_refused() -> None:
+    lstm = nn.LSTM(6, 6, batch_first=True)
+    lstm.bias_hh_l0 = lstm.bias_ih_l0
+    model = nn.Sequential(nn.Unflatten(1, (1, 6)), lstm)
+    assert "`bias_ih_l0` and `bias_hh_l0` of `1` are the same tensor" in refusal(model).message
 
 
 def test_buffers_outside_of_the_state_dict_are_refused() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from net2net_cli.architecture.flow import Axes, Channels, Flow
 from net2net_cli.architecture.ops.base import Call, Input, Op, TensorSlot, op
@@ -239,6 +239,7 @@ class Parameter(Op):
     Attributes:
         size: the tensor's shape.
         trainable: false for buffers.
+        dtype: of a buffer that holds integers, such as the numbers of positions.
 
     """
 
@@ -246,9 +247,15 @@ class Parameter(Op):
 
     size: tuple[int, ...]
     trainable: bool = True
+    dtype: Literal["int64", "int32", "int16", "int8", "uint8", "bool"] | None = None
+
+    def check(self) -> None:
+        if self.trainable and self.dtype is not None:
+            raise ValueError("integers are not trained")
 
     def tensors(self) -> dict[str, TensorSlot]:
-        return {"": TensorSlot(self.size, "parameter" if self.trainable else "buffer", default=0.0)}
+        kind = "parameter" if self.trainable else "buffer"
+        return {"": TensorSlot(self.size, kind, integer=self.dtype is not None, default=0.0)}
 
     def shape(self, *inputs: Shape) -> Shape:
         return self.size
