@@ -47,7 +47,13 @@ def changes(before: Graph, after: Graph) -> list[LayerChange]:
 
 
 def _change(before: Graph, after: Graph, old: Layer | None, new: Layer | None) -> LayerChange | None:
-    if old is not None and new is not None and old.op == new.op and old.weights_of == new.weights_of and old.tied == new.tied:
+    if (
+        old is not None
+        and new is not None
+        and old.op == new.op
+        and old.weights_of == new.weights_of
+        and old.tied == new.tied
+    ):
         return None
     layer = new or old
     assert layer is not None

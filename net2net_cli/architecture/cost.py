@@ -9,7 +9,6 @@ from net2net_cli.architecture.ops.conv import BorrowedLinear, ConvolutionBase, L
 from net2net_cli.architecture.ops.recurrent import Recurrent
 from net2net_cli.architecture.shapes import Shape, concrete
 
-
 _WIDTHS = (
     *("out_channels", "out_features", "num_features", "num_channels"),
     *("embedding_dim", "hidden_size"),
@@ -36,8 +35,8 @@ def layer_multiply_adds(graph: Graph, layer: Layer) -> int:
     """Of a convolution, a linear or a recurrent layer for one input; 0 for others.
 
     A weight meets every place of the output once, or of the input where the convolution is transposed: with
-    `weight` of shape (out, in / groups, *kernel) these are (n, out, *space) · in / groups · kernel. Every weight of a recurrent
-    layer is used once in each step.
+    `weight` of shape (out, in / groups, *kernel) these are (n, out, *space) · in / groups · kernel. Every weight
+    of a recurrent layer is used once in each step.
     """
     op = layer.op
     if isinstance(op, (Linear, BorrowedLinear)):

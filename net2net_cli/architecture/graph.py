@@ -73,6 +73,10 @@ class Layer:
         """The layer that owns a tensor which this one uses, and that layer's name for it."""
         return next(((tie.layer, tie.of) for tie in self.tied if tie.slot == slot), (self.owner, slot))
 
+    def place(self, slot: str, axis: int) -> tuple[str, str, int]:
+        """An axis of a tensor that it uses: the layer that owns the tensor, that layer's name for it, the axis."""
+        return (*self.home(slot), axis)
+
     def own_tensors(self) -> dict[str, TensorSlot]:
         """The tensors that belong to this layer and no other, by the op's names for them."""
         if self.weights_of is not None:

@@ -138,7 +138,9 @@ def _check_tie(layer: Layer, tie: Tie, owner: Layer | None, place: Place) -> Non
     if owner is None:
         place.fail(f"is a tensor of `{tie.layer}`, which is no layer before it")
     if tie.of not in owner.own_tensors():
-        place.fail(f"is {shown(tie.of)}, no tensor that `{owner.name}` owns", nearest(tie.of, owner.own_tensors()) or None)
+        place.fail(
+            f"is {shown(tie.of)}, no tensor that `{owner.name}` owns", nearest(tie.of, owner.own_tensors()) or None
+        )
     found, needed = owner.op.tensors()[tie.of], slots[tie.slot]
     if (found.shape, found.kind, found.integer) != (needed.shape, needed.kind, needed.integer):
         place.fail(f"is a {found.kind} of shape {show(found.shape)}; a {needed.kind} of {show(needed.shape)} is needed")

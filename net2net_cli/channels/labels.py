@@ -16,7 +16,7 @@ import numpy as np
 
 from net2net_cli.architecture.flow import Axes, Axis, Channels, Flow
 from net2net_cli.architecture.graph import Graph, Layer
-from net2net_cli.channels.tied import NoAbsorberError, absorber
+from net2net_cli.channels.tied import unabsorbed
 from net2net_cli.channels.unions import Ints, components, distinct
 
 Place: TypeAlias = tuple[str, str, int]
@@ -74,7 +74,6 @@ class Collected:
     parts: list[EqualParts] = field(default_factory=list)
     places: dict[Place, Axis] = field(default_factory=dict)
     created: dict[Place, Ints] = field(default_factory=dict)
-    consumed: dict[Place, Axis] = field(default_factory=dict)
     readers: dict[Place, list[Layer]] = field(default_factory=dict)
     widths: dict[str, list[Ints]] = field(default_factory=dict)
     values: dict[str, Axes] = field(default_factory=dict)
@@ -105,9 +104,6 @@ class LabelFlow(Flow):
         if labels is not None and labels.size:
             self.found.frozen.append(Freeze(labels, self.layer.name, why))
 
-    def _place(self, parameter: str, axis: int) -> Place:
-        return (*self.layer.home(parameter), axis)
-
     def _meet(self, place: Place, channels: Axis, size: int) -> None:
         """The channels at one axis of a tensor; where the tensor is used twice, those of both uses are tied."""
         if place in self.found.places:
@@ -116,23 +112,22 @@ class LabelFlow(Flow):
             self.found.places[place] = channels
 
     def create(self, parameter: str, axis: int, size: int, *, parts: int = 1) -> Axis:
-        place = self._place(parameter, axis)
+        place = self.layer.place(parameter, axis)
         if place not in self.found.places:
             self.found.places[place] = self.fresh(size)
             self.equal_parts(self.found.places[place], size=size, parts=parts)
         labels = self.found.places[place]
-        if labels is not None:  # None where another layer has the same weights, and reads unchanging channels by them
+        if labels is not None:  # as where another layer reads the network's input by the same weights
             self.found.created.setdefault(place, labels)
             self.found.widths.setdefault(self.layer.owner, []).append(labels)
         return labels
 
     def carry(self, parameter: str, axis: int, channels: Axis, *, size: int) -> None:
-        self._meet(self._place(parameter, axis), channels, size)
+        self._meet(self.layer.place(parameter, axis), channels, size)
 
     def consume(self, parameter: str, axis: int, channels: Axis, *, size: int, rows: int, parts: int = 1) -> None:
-        place = self._place(parameter, axis)
+        place = self.layer.place(parameter, axis)
         self._meet(place, channels, size)
-        self.found.consumed[place] = channels
         self.found.readers.setdefault(place, []).append(self.layer)
 
     def tie(self, a: Axis, b: Axis, *, size: int) -> Axis:
@@ -336,22 +331,13 @@ def _run(graph: Graph, choices: Choices) -> Collected:
         found.values[layer.name] = layer.op.flow(
             flow, *(Channels(shapes[n], found.values[n]) for n in (*layer.inputs, *layer.op.references()))
         )
-    _freeze_unshared(graph, found)
+    for place, readers in found.readers.items():
+        if place in found.created and (why := unabsorbed(graph, readers)) is not None:
+            found.frozen.append(Freeze(found.created[place], *why))
     for output, value in graph.outputs.items():
-        for axis in found.values[value]:
-            if axis is not None:
-                found.frozen.append(Freeze(axis, value, f"is the network's output `{output}`"))
+        left = f"is the network's output `{output}`"
+        found.frozen += [Freeze(axis, value, left) for axis in found.values[value] if axis is not None]
     return found
-
-
-def _freeze_unshared(graph: Graph, found: Collected) -> None:
-    """Channels that are read by the weights that create them cannot grow where nothing before can take the factor."""
-    for place in found.created.keys() & found.readers.keys():
-        for reader in found.readers[place]:
-            try:
-                absorber(graph, reader)
-            except NoAbsorberError as none:
-                found.frozen.append(Freeze(found.created[place], reader.name, str(none)))
 
 
 def _other_choices(labels: Labels, tried: dict[tuple[str, str], set[int]]) -> dict[tuple[str, str], int]:

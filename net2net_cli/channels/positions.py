@@ -24,7 +24,6 @@ from net2net_cli.channels.tied import NoAbsorberError, absorber
 from net2net_cli.channels.unions import Ints, distinct
 from net2net_cli.errors import GrowthRefusedError
 
-
 Floats = npt.NDArray[np.float64]
 
 
@@ -126,9 +125,6 @@ class PositionFlow(Flow):
         """The growth ends at the present layer."""
         return GrowthRefusedError(f"this growth cannot be exact: `{self.layer.name}` {why}", layer=self.layer.name)
 
-    def _place(self, parameter: str, axis: int) -> Place:
-        return (*self.layer.home(parameter), axis)
-
     def _meet(self, place: Place, channels: Axis, size: int) -> None:
         if place in self.places:
             self._equal(self.places[place], channels, size, "uses the same weights for channels that no longer line up")
@@ -144,7 +140,7 @@ class PositionFlow(Flow):
         return a
 
     def create(self, parameter: str, axis: int, size: int, *, parts: int = 1) -> Axis:
-        place = self._place(parameter, axis)
+        place = self.layer.place(parameter, axis)
         own = self.labels.found.places[place]
         if own is None:
             return None
@@ -159,12 +155,12 @@ class PositionFlow(Flow):
             self.gathers[place] = Gather(_sections(position, size, parts if place[2] else 1))
 
     def carry(self, parameter: str, axis: int, channels: Axis, *, size: int) -> None:
-        place = self._place(parameter, axis)
+        place = self.layer.place(parameter, axis)
         self._meet(place, channels, size)
         self._gather(place, channels, size)
 
     def consume(self, parameter: str, axis: int, channels: Axis, *, size: int, rows: int, parts: int = 1) -> None:
-        place = self._place(parameter, axis)
+        place = self.layer.place(parameter, axis)
         self._meet(place, channels, size)
         if channels is None or unchanged(channels, size):
             return
@@ -319,11 +315,12 @@ def run_student(labels: Labels, counts: Ints) -> StudentRun:
 def _factors(graph: Graph, flow: PositionFlow) -> dict[Place, Floats]:
     """Axes that follow the channels that they read: each copy's part is taken off before the reader."""
     found: dict[Place, Floats] = {}
-    for place in flow.gathers.keys() & flow.readings.keys():
+    for place in [p for p in flow.gathers if p in flow.readings]:
         channels = flow.readings.pop(place).position
-        for flow.layer in flow.readers[place]:
+        for reader in flow.readers[place]:
+            flow.layer = reader
             try:
-                before = absorber(graph, flow.layer)
+                before = absorber(graph, reader)
             except NoAbsorberError as none:
                 raise flow.refuse(str(none)) from None
             for key in before.op.silent:
@@ -337,8 +334,8 @@ def _parts(flow: PositionFlow, place: Place, channels: Ints) -> Floats:
     own = flow.gathers.get(place)
     if own is None or not np.array_equal(own.position, channels):
         raise flow.refuse(f"reads its channels in another order than `{place[0]}` makes them")
-    position = channels[0]
-    return 1.0 / np.bincount(position)[position]
+    copies: Floats = np.bincount(channels[0])[channels[0]].astype(np.float64)
+    return 1.0 / copies
 
 
 def _with(layer: Layer, attributes: dict[str, Any]) -> Layer:

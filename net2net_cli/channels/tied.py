@@ -7,6 +7,8 @@ before it: the affine layer whose output it reads gives each of the c copies of 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from net2net_cli.architecture.graph import Graph, Layer
 from net2net_cli.architecture.ops import activation as act
 from net2net_cli.architecture.ops import arithmetic, conv, dropout, join, norm, reduce, shape
@@ -47,6 +49,16 @@ def absorber(graph: Graph, reader: Layer) -> Layer:
         if not (scaled or isinstance(layer.op, HOMOGENEOUS)):
             raise _none(f"`{made}` ({layer.op.name}) is neither")
         made, now = layer.inputs[0], layer
+
+
+def unabsorbed(graph: Graph, readers: Iterable[Layer]) -> tuple[str, str] | None:
+    """The first tied reader without a layer that gives the copies their part, and why; None where all have one."""
+    for reader in readers:
+        try:
+            absorber(graph, reader)
+        except NoAbsorberError as none:
+            return reader.name, str(none)
+    return None
 
 
 def _checked(graph: Graph, layer: Layer) -> Layer:

@@ -73,7 +73,11 @@ def find_site(graph: Graph, layer: Layer) -> Site:
         GrowthRefusedError: the layer is no convolution or linear layer, or something else comes first.
     """
     if not isinstance(layer.op, (conv.ConvolutionBase, conv.Linear)):
-        raise refusal(layer.name, f"it is neither a convolution nor a linear layer, but `{layer.op.name}`", "name a convolution or linear layer, or a residual block")
+        raise refusal(
+            layer.name,
+            f"it is neither a convolution nor a linear layer, but `{layer.op.name}`",
+            "name a convolution or linear layer, or a residual block",
+        )
     value, last_norm = layer.name, None
     while True:
         found = _next(graph, layer, value)

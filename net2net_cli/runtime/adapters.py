@@ -139,9 +139,7 @@ def results_of_recurrent(module: nn.RNNBase, x: Tensor, hx: Any = None) -> tuple
     directions, width = 2 if module.bidirectional else 1, module.proj_size or module.hidden_size
     samples = x.shape[0 if module.batch_first else 1]
     output = x.new_empty((*x.shape[:2], directions * width))
-    final, cell = (
-        x.new_empty((directions * module.num_layers, samples, size)) for size in (width, module.hidden_size)
-    )
+    final, cell = (x.new_empty((directions * module.num_layers, samples, size)) for size in (width, module.hidden_size))
     return (output, (final, cell)) if module.mode == "LSTM" else (output, final)
 
 

@@ -48,7 +48,7 @@ class Draft:
 
 
 class FinalStates(tuple[Draft, ...]):
-    """The states in which the layers and directions of a recurrent module end, each `(n, hidden)`; one tensor to users."""
+    """The states in which layers and directions of a recurrent module end, each `(n, hidden)`: one tensor to users."""
 
     __slots__ = ()
 

@@ -199,7 +199,7 @@ def _borrowed(site: Site, x: Draft, weight: Draft) -> Draft:
 
 
 def matmul(site: Site) -> Draft:
-    """`x @ self.embed.weight.T` is a linear layer with the weights of another one; other products are of activations."""
+    """`x @ self.embed.weight.T` is a linear layer with the weights of another; other products are of activations."""
     second = site.arguments(Matmul.functions["torch.matmul"]).named.get("other")
     if isinstance(second, Draft) and isinstance(second.op, Arrangement) and second.op.transposes:
         (weight,) = second.inputs

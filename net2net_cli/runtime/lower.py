@@ -167,7 +167,7 @@ class Lowering:
         op = Parameter(size=tuple(tensor.shape), trainable=trainable, dtype=dtype)
         return self.add(Draft(op, (), site.shape(), name, site.where, owner=name, tensors={"": id(tensor)}))
 
-    def _module(self, site: Site) -> Draft:
+    def _module(self, site: Site) -> Any:
         path = str(site.node.target)
         module = self.model.get_submodule(path)
         cls = self.tracer.readings.op_of(module)

@@ -18,8 +18,17 @@ TOLERANCE = 1e-12
 
 SENSITIVE = 1000 * TOLERANCE
 
-NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.modules.instancenorm._InstanceNorm)
-DROPS = ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout", "StochasticDepth")
+NORMS = (
+    *(nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.modules.instancenorm._InstanceNorm),
+    nn.RMSNorm,
+)
+DROPS = {
+    **dict.fromkeys(("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout"), "p"),
+    "StochasticDepth": "p",
+    "LSTM": "dropout",
+    "GRU": "dropout",
+}
+"""Classes that draw at random in training, and where they keep the probability."""
 
 
 def sensitive(model: nn.Module, *inputs: Tensor, seed: int = 0) -> nn.Module:
@@ -38,7 +47,8 @@ def sensitive(model: nn.Module, *inputs: Tensor, seed: int = 0) -> nn.Module:
         for module in model.modules():
             if isinstance(module, NORMS) and module.weight is not None:
                 module.weight.copy_(drawn(module.weight, 0.6, 1.4))
-                module.bias.copy_(drawn(module.bias, -0.4, 0.4))
+                if isinstance(bias := getattr(module, "bias", None), Tensor):
+                    bias.copy_(drawn(bias, -0.4, 0.4))
             for parameter in module.parameters(recurse=False):
                 if parameter.abs().max() < 1e-3:
                     parameter.copy_(drawn(parameter, -0.3, 0.3))
@@ -85,17 +95,17 @@ def tensors_in(value: object) -> Iterator[Tensor]:
 def outputs(model: nn.Module, inputs: Sequence[Tensor], mode: str) -> list[Tensor]:
     """What a model returns in a mode; with dropout and stochastic depth at 0 in training, which leaves no trace."""
     model.train(mode == "train")
-    drops = [m for m in model.modules() if type(m).__name__ in DROPS]
-    before = [m.p for m in drops]
+    drops = [(m, DROPS[type(m).__name__]) for m in model.modules() if type(m).__name__ in DROPS]
+    before = [getattr(m, name) for m, name in drops]
     kept = {name: buffer.clone() for name, buffer in model.named_buffers()} if mode == "train" else {}
-    for module in drops:
-        module.p = 0.0  # type: ignore[assignment]
+    for module, name in drops:
+        setattr(module, name, 0.0)
     try:
         with torch.no_grad():
             return list(tensors_in(model(*(x.clone() for x in inputs))))
     finally:
-        for module, p in zip(drops, before, strict=True):
-            module.p = p
+        for (module, name), p in zip(drops, before, strict=True):
+            setattr(module, name, p)
         for name, buffer in kept.items():
             model.get_buffer(name).copy_(buffer)
 
@@ -118,10 +128,14 @@ class Teacher:
 
     @classmethod
     def of(cls, model: nn.Module, shapes: Sequence[tuple[int, ...]], *, batch: int = 4) -> Teacher:
+        return cls.on(model, random_inputs(shapes, batch), random_inputs(shapes, 8, seed=2))
+
+    @classmethod
+    def on(cls, model: nn.Module, inputs: tuple[Tensor, ...], measured: tuple[Tensor, ...] | None = None) -> Teacher:
+        """A teacher for given inputs; statistics of batch norms are measured on others, if given."""
         torch.set_num_threads(1)
-        model = sensitive(model, *random_inputs(shapes, 8, seed=2))
-        inputs = random_inputs(shapes, batch)
-        net = Net2Net.from_module(copy.deepcopy(model), random_inputs(shapes, 2))
+        model = sensitive(model, *(measured or inputs))
+        net = Net2Net.from_module(copy.deepcopy(model), tuple(x[:2] for x in inputs))
         expected = {mode: outputs(model, inputs, mode) for mode in ("eval", "train")}
         return cls(model, net, inputs, expected)
 

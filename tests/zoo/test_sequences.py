@@ -1,0 +1,250 @@
+"""Networks over text, audio and other sequences: embeddings, tied heads, recurrent layers, RMSNorm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - everyone's name for it
+
+from net2net_cli.errors import GrowthRefusedError
+from net2net_cli.growth.plan import SPLITS
+from zoo.growing import WIDTHS, Teacher, cause, check_growth
+from zoo.test_zoo import shortened
+
+WORDS, STEPS = 23, 9
+
+
+def tokens(count: int = 6, *, seed: int = 0) -> Tensor:
+    return torch.randint(0, WORDS, (count, STEPS), generator=torch.Generator().manual_seed(seed))
+
+
+def signals(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(6, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+class TextClassifier(nn.Module):
+    """A bidirectional LSTM, pooled over time by learned attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(WORDS, 6, padding_idx=0)
+        self.lstm = nn.LSTM(6, 5, num_layers=2, batch_first=True, bidirectional=True, dropout=0.2)
+        self.hidden = nn.Linear(10, 4)
+        self.score = nn.Linear(4, 1, bias=False)
+        self.fc = nn.Linear(10, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        states, _ = self.lstm(self.embed(x))
+        weights = torch.softmax(self.score(torch.tanh(self.hidden(states))), dim=1)
+        out: Tensor = self.fc((weights * states).sum(1))
+        return out
+
+
+class FinalStates(nn.Module):
+    """The last layer's final states, forward and backward, as most tutorials join them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(WORDS, 4)
+        self.rnn = nn.GRU(4, 7, num_layers=2, batch_first=True, bidirectional=True)
+        self.fc = nn.Linear(14, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, h = self.rnn(self.embed(x))
+        out: Tensor = self.fc(torch.cat([h[-2], h[-1]], dim=1))
+        return out
+
+
+class TimeFirst(nn.Module):
+    """No `batch_first`, no biases, states that start at zero and say so, one hidden unit at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide = nn.LSTM(1, 6, bias=False)
+        self.narrow = nn.LSTM(6, 1)
+        self.fc = nn.Linear(1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.transpose(0, 1)
+        start = torch.zeros(1, x.shape[1], 6, dtype=x.dtype)
+        states, _ = self.wide(x, (start, torch.zeros_like(start)))
+        _, (h, _) = self.narrow(states)
+        out: Tensor = self.fc(h.squeeze(0))
+        return out
+
+
+class LanguageModel(nn.Module):
+    """A GRU whose output layer is tied to its embedding, behind a layer norm."""
+
+    def __init__(self, *, bias: bool = True) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(WORDS, 6)
+        self.gru = nn.GRU(6, 7, batch_first=True)
+        self.proj = nn.Linear(7, 6)
+        self.norm = nn.LayerNorm(6)
+        self.drop = nn.Dropout(0.1)
+        self.head = nn.Linear(6, WORDS, bias=bias)
+        self.head.weight = self.embed.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        x = x + self.proj(self.gru(x)[0])
+        out: Tensor = self.head(self.drop(self.norm(x)))
+        return out
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.linspace(0.5, 1.5, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * self.weight
+
+
+class Llama(nn.Module):
+    """A block with norms written by hand, attention by matrix products, SwiGLU; a tied head behind `nn.RMSNorm`."""
+
+    def __init__(self, dim: int = 8, heads: int = 2) -> None:
+        super().__init__()
+        self.heads = heads
+        self.embed = nn.Embedding(WORDS, dim)
+        self.norm1, self.norm2 = RMSNorm(dim), RMSNorm(dim)
+        self.q, self.k, self.v, self.o = (nn.Linear(dim, dim, bias=False) for _ in range(4))
+        self.gate, self.up = nn.Linear(dim, 11, bias=False), nn.Linear(dim, 11, bias=False)
+        self.down = nn.Linear(11, dim, bias=False)
+        self.norm = nn.RMSNorm(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        y = self.norm1(x)
+        q, k, v = (f(y).view(y.shape[0], STEPS, self.heads, -1).transpose(1, 2) for f in (self.q, self.k, self.v))
+        scores = torch.softmax(q @ k.transpose(2, 3) / math.sqrt(4), dim=-1)
+        x = x + self.o((scores @ v).transpose(1, 2).flatten(2))
+        y = self.norm2(x)
+        x = x + self.down(F.silu(self.gate(y)) * self.up(y))
+        return F.linear(self.norm(x), self.embed.weight)
+
+
+class Audio(nn.Module):
+    """Convolutions over one channel of samples, a GRU over their frames."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn = nn.Conv1d(1, 4, 5, stride=2, padding=2), nn.BatchNorm1d(4)
+        self.conv2 = nn.Conv1d(4, 5, 3, stride=2, padding=1)
+        self.gru = nn.GRU(5, 6, batch_first=True)
+        self.fc = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.conv2(torch.relu(self.bn(self.conv1(x)))))
+        states, _ = self.gru(x.transpose(1, 2))
+        out: Tensor = self.fc(states[:, -1])
+        return out
+
+
+class Siamese(nn.Module):
+    """Two sentences through one embedding and one LSTM."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(WORDS, 3)
+        self.lstm = nn.LSTM(3, 4, batch_first=True)
+        self.fc = nn.Linear(8, 2)
+
+    def encoded(self, x: Tensor) -> Tensor:
+        _, (h, _) = self.lstm(self.embed(x))
+        found: Tensor = h[-1]
+        return found
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        left, right = self.encoded(a), self.encoded(b)
+        out: Tensor = self.fc(torch.cat([(left - right).abs(), left * right], dim=1))
+        return out
+
+
+class TokensAndNumbers(nn.Module):
+    """An embedding of width 1 beside numbers, with positions in a buffer of integers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.place = nn.Embedding(WORDS, 1), nn.Embedding(STEPS, 1)
+        self.register_buffer("places", torch.arange(STEPS))
+        self.numbers = nn.Linear(2, 3)
+        self.lstm = nn.LSTM(4, 5, batch_first=True)
+        self.fc = nn.Linear(5, 2)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        words = self.embed(x) + self.place(self.places)
+        states, _ = self.lstm(torch.cat([words, self.numbers(y)], dim=2))
+        out: Tensor = self.fc(states.mean(1))
+        return out
+
+
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
+    "text classifier": (TextClassifier, (tokens(),)),
+    "final states": (FinalStates, (tokens(),)),
+    "time first": (TimeFirst, (signals(STEPS, 1),)),
+    "language model": (LanguageModel, (tokens(),)),
+    "llama": (Llama, (tokens(),)),
+    "audio": (Audio, (signals(1, 40),)),
+    "siamese": (Siamese, (tokens(), tokens(seed=1))),
+    "tokens and numbers": (TokensAndNumbers, (tokens(), signals(STEPS, 2))),
+}
+
+GROW = ("Conv", "Linear", "Embedding", "LSTM", "GRU")
+
+OUTPUT = {"fc": "it is the network's output `out`"}
+BY_SIX = dict.fromkeys(("=+1", "=1.5x"), "its channels only grow 6 at a time")
+BY_EIGHT = dict.fromkeys(("=+1", "=1.5x"), "its channels only grow 8 at a time")
+
+REFUSED: dict[str, dict[str, str]] = {
+    **dict.fromkeys(("final states", "time first", "audio", "siamese", "tokens and numbers"), OUTPUT),
+    "text classifier": OUTPUT | {"score": "`mul` stretches its one slice over the other operand"},
+    "language model": {
+        **{f"{layer}{width}": why for layer in ("embed", "proj") for width, why in BY_SIX.items()},
+        "head": "`embed` looks up its rows by number",
+    },
+    "llama": {
+        **{f"{layer}{width}": why for layer in ("embed", "o", "down") for width, why in BY_EIGHT.items()},
+        "v=+1": "its channels only grow 2 at a time",
+    },
+}
+
+PASSED_OVER = {"llama": ("q", "k")}
+"""Layers whose growth is another test's: sizes of heads."""
+
+
+@cache
+def teacher(name: str) -> Teacher:
+    make, inputs = NETWORKS[name]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Teacher.on(make(), inputs)
+
+
+def growable(name: str) -> list[str]:
+    graph = teacher(name).net.graph
+    able = [layer.name for layer in graph.layers if layer.own_tensors() and layer.op.name.startswith(GROW)]
+    return [layer for layer in able if layer not in PASSED_OVER.get(name, ())]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_layer_is_widened_exactly_or_refused_for_the_reason_that_is_known(name: str) -> None:
+    one = teacher(name)
+    refused: dict[str, dict[str, str]] = {}
+    for layer in growable(name):
+        for width in WIDTHS:
+            for split in SPLITS:
+                try:
+                    student = one.net.widen({layer: width}, split=split)
+                except GrowthRefusedError as refusal:
+                    refused.setdefault(layer, {})[width] = cause(one.net, refusal)
+                    continue
+                check_growth(one, student, [layer] if split == "ownership" else [])
+    assert shortened(refused) == REFUSED[name]
