@@ -42,7 +42,7 @@ def absorber(graph: Graph, reader: Layer) -> Layer:
         if layer is None:
             raise _none(f"`{made}` is the network's input")
         if graph.readers[made] != [now] or made in graph.output_values():
-            raise _none(f"`{made}`, is read by others too")
+            raise _none(f"`{made}` is read by others too")
         if isinstance(layer.op, AFFINE):
             return _checked(graph, layer)
         scaled = isinstance(layer.op, (arithmetic.Mul, arithmetic.Div)) and layer.op.scalar is not None

@@ -264,11 +264,11 @@ def _first_difference(
         return _no_counterpart(layer, "and none of the teacher's layers reads what it reads")
     if there.op.name != layer.op.name:
         difference = f"the teacher has a {there.op.name} (`{there.name}`) there"
+    elif _alike(there.op, layer.op) and there.tied != layer.tied:
+        difference = f"`{there.name}` is tied to another layer in one of the two networks alone"
     else:
         theirs = attributes(layer.op)
         keys = [k for k, v in attributes(there.op).items() if v != theirs[k] and k not in TRAINING_ONLY]
-        if not keys:
-            return _unlike(layer, f"`{there.name}` is tied to another layer in one of the two networks alone")
         said = ", ".join(f"{k} {getattr(there.op, k)} in the teacher and {theirs[k]} in the target" for k in keys)
         difference = f"`{there.name}` has {said}"
     return _unlike(layer, difference)

@@ -6,14 +6,16 @@ import math
 from collections.abc import Callable
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - everyone's name for it
 
-from net2net_cli.errors import GrowthRefusedError
+from net2net_cli import Net2Net
+from net2net_cli.errors import GrowthRefusedError, SpecError
 from net2net_cli.growth.plan import SPLITS
-from zoo.growing import WIDTHS, Teacher, cause, check_growth
+from zoo.growing import TOLERANCE, WIDTHS, Teacher, cause, check_growth, error
 from zoo.test_zoo import shortened
 
 WORDS, STEPS = 23, 9
@@ -81,14 +83,14 @@ class TimeFirst(nn.Module):
 class LanguageModel(nn.Module):
     """A GRU whose output layer is tied to its embedding, behind a layer norm."""
 
-    def __init__(self, *, bias: bool = True) -> None:
+    def __init__(self, width: int = 6, hidden: int = 7) -> None:
         super().__init__()
-        self.embed = nn.Embedding(WORDS, 6)
-        self.gru = nn.GRU(6, 7, batch_first=True)
-        self.proj = nn.Linear(7, 6)
-        self.norm = nn.LayerNorm(6)
+        self.embed = nn.Embedding(WORDS, width)
+        self.gru = nn.GRU(width, hidden, batch_first=True)
+        self.proj = nn.Linear(hidden, width)
+        self.norm = nn.LayerNorm(width)
         self.drop = nn.Dropout(0.1)
-        self.head = nn.Linear(6, WORDS, bias=bias)
+        self.head = nn.Linear(width, WORDS)
         self.head.weight = self.embed.weight
 
     def forward(self, x: Tensor) -> Tensor:
@@ -248,3 +250,71 @@ def test_every_layer_is_widened_exactly_or_refused_for_the_reason_that_is_known(
                     continue
                 check_growth(one, student, [layer] if split == "ownership" else [])
     assert shortened(refused) == REFUSED[name]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_all_layers_grow_together_and_their_copies_grow_again(name: str) -> None:
+    one = teacher(name)
+    student = one.net.widen({"**": "2x"}, where_possible=True, seed=1)
+    again = student.widen({"**": "2x"}, where_possible=True, split="random", seed=2)
+    check_growth(one, again, ["embed"] if "embed" in one.net.graph.by_name else [])
+    assert again.tensor_info("fc.weight" if name not in ("language model", "llama") else "embed.weight").shape[0] > 1
+
+
+def test_seven_hidden_units_become_ten_in_every_layer_and_direction() -> None:
+    one = teacher("final states")
+    for split in SPLITS:
+        student = one.net.widen({"rnn": 10}, split=split)
+        check_growth(one, student, ["rnn"])
+    assert student.tensor_info("rnn.weight_hh_l0").shape == (30, 10)
+    assert student.tensor_info("rnn.weight_ih_l1_reverse").shape == (30, 20)
+
+
+def test_a_language_model_grows_into_a_wider_one_of_its_class_and_stays_tied() -> None:
+    one, target = teacher("language model"), LanguageModel(12, 11).double().eval()
+    student = one.net.grow(Net2Net.from_module(target, tokens()).graph)
+    state = {name: torch.from_numpy(student.tensor(name).copy()) for name in target.state_dict()}
+    target.load_state_dict(state, strict=True)
+    assert target.head.weight is target.embed.weight
+    assert error(one.expected["eval"], [target(tokens()).detach()]) <= TOLERANCE
+
+
+def test_a_target_whose_head_is_not_tied_is_refused() -> None:
+    target = LanguageModel(12, 11)
+    target.head.weight = nn.Parameter(target.head.weight.detach().clone())
+    graph = Net2Net.from_module(target, tokens()).graph
+    with pytest.raises(GrowthRefusedError, match="`head` is tied to another layer in one of the two networks alone"):
+        teacher("language model").net.grow(graph)
+    with pytest.raises(SpecError, match="`head` shares the tensor `weight` of `embed` in the teacher, and not"):
+        teacher("language model").net.widen(like=graph)
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "why"),
+    [
+        ("text classifier", "lstm", "neither a convolution nor a linear layer, but `LSTM`"),
+        ("text classifier", "embed", "neither a convolution nor a linear layer, but `Embedding`"),
+        ("language model", "head", "output"),
+        ("language model", "proj", "`add` (add) comes before any activation"),
+    ],
+)
+def test_layers_that_nothing_can_be_inserted_behind_say_why(name: str, layer: str, why: str) -> None:
+    with pytest.raises(GrowthRefusedError) as refused:
+        teacher(name).net.deepen([layer])
+    assert why in refused.value.message
+
+
+def test_random_padding_has_the_shapes_of_widening() -> None:
+    net = teacher("language model").net
+    wide, padded = net.widen({"embed": "2x", "gru": "+1"}), net.random_pad({"embed": "2x", "gru": "+1"})
+    assert wide.graph == padded.graph
+    np.testing.assert_array_equal(padded.tensor("norm.weight")[::2], net.tensor("norm.weight"))
+    assert padded.to_module()(tokens()).isfinite().all()
+
+
+def test_scrambling_one_hidden_unit_of_a_copy_is_seen() -> None:
+    one = teacher("final states")
+    module = one.net.widen({"rnn": "2x"}).to_module()
+    with torch.no_grad():
+        module.get_parameter("rnn.weight_hh_l1_reverse")[3] += 0.5
+    assert error(one.expected["eval"], [module.eval()(tokens()).detach()]) > 1e-6
