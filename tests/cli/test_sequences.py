@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, load_model
+from safetensors.torch import load_file, load_model, save_file
 
 from cli.running import expects, run
 from net2net_cli import Net2Net
@@ -105,3 +106,33 @@ def test_a_tied_head_is_refused_a_width_that_its_norm_cannot_have(source: Path) 
 def test_an_embedding_that_is_given_no_integers_says_how_to_give_them(source: Path) -> None:
     done = run("import", f"{source}:Tied", "--input", "11", "-o", source.with_name("t.safetensors"))
     expects(done, 3, "`embed` fails", "--input 16:int64")
+
+
+def test_a_tied_tensor_may_be_stored_under_its_other_name(source: Path) -> None:
+    teacher, other = imported(source, "Tied"), source.with_name("other.safetensors")
+    state = load_file(teacher)
+    state["head.weight"] = state.pop("embed.weight")
+    save_file(state, other, {"format": "pt", "embed.weight": "head.weight"})
+    student = source.with_name("student.safetensors")
+    spec = teacher.with_suffix(".json")
+    done = run("widen", other, "embed=2x", "--spec", spec, "-o", student, "--device", "cpu", "--json")
+    assert done.code == 0, done.err
+    assert sorted(load_file(student)) == ["embed.weight", "norm.bias", "norm.weight"]
+    network = runpy.run_path(str(source))["Tied"]()
+    network.embed, network.norm = torch.nn.Embedding(30, 12), torch.nn.LayerNorm(12)
+    network.head.weight = network.embed.weight
+    load_model(network, student, strict=True)
+    assert float((outputs(network) - outputs(Net2Net.load(teacher).to_module())).abs().max()) <= 1e-12
+
+
+def test_tensors_that_the_file_ties_and_the_spec_does_not_come_apart_with_a_warning(source: Path) -> None:
+    teacher, loose = imported(source, "Tied"), source.with_name("loose.json")
+    document = json.loads(teacher.with_suffix(".json").read_text())
+    for layer in document["layers"]:
+        layer.pop("tied", None)
+    loose.write_text(json.dumps(document))
+    student = source.with_name("student.safetensors")
+    done = run("widen", teacher, "embed=2x", "--spec", loose, "-o", student, "--device", "cpu")
+    assert done.code == 0, done.err
+    assert "`embed.weight` and `head.weight` are one tensor in the file" in done.err
+    assert sorted(load_file(student)) == ["embed.weight", "head.weight", "norm.bias", "norm.weight"]
