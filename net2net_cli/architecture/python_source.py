@@ -326,7 +326,7 @@ class _Writer:
 
 def _is_tied_value(layer: Layer) -> bool:
     """Whether a layer is the value of a tensor that belongs to another layer's module."""
-    return layer.op.module is None and bool(layer.tied) and not layer.op.borrows
+    return layer.op.borrows and layer.op.arity == 0
 
 
 _TENSORS = "student.safetensors"

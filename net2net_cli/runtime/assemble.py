@@ -7,6 +7,8 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from net2net_cli.architecture.graph import Graph, Layer, NetworkInput, Tie
+from net2net_cli.architecture.ops import attributes
+from net2net_cli.architecture.ops.arithmetic import BorrowedParameter, Parameter
 from net2net_cli.architecture.shapes import show
 from net2net_cli.errors import Net2NetError
 from net2net_cli.runtime.arrangement import Arrangement, composed, rearrange_op
@@ -164,6 +166,8 @@ def _layer(draft: Draft, names: _Names, shared: _Shared, *, always: bool) -> Lay
     if draft.sizes_of:
         op = with_sizes_of(op, tuple(names.of[d] for d in draft.sizes_of))
     owner, ties = shared.owners.get(draft), shared.ties.get(draft, {})
+    if ties and isinstance(op, Parameter):
+        op = BorrowedParameter(**attributes(op))
     return Layer(
         name=names.give(draft),
         op=op,

@@ -91,13 +91,13 @@ def build(graph: Graph) -> Network:
 
 def _tie(network: Network, layer: Layer) -> None:
     """Give a layer the tensors that it shares with other layers."""
-    if layer.op.borrows or layer.weights_of is not None:
+    if layer.weights_of is not None:
         return
     for tie in layer.tied:
         home = (*network._paths[tie.layer], *tie.of.split(".")) if tie.of else network._paths[tie.layer]
-        if layer.op.module is None:
+        if layer.op.arity == 0:
             network._paths[layer.name] = home
-        else:
+        elif layer.op.module is not None:
             *outer, last = (*network._paths[layer.name], *tie.slot.split("."))
             setattr(network.get_submodule(".".join(outer)), last, _at(network, home))
 

@@ -318,3 +318,26 @@ def test_scrambling_one_hidden_unit_of_a_copy_is_seen() -> None:
     with torch.no_grad():
         module.get_parameter("rnn.weight_hh_l1_reverse")[3] += 0.5
     assert error(one.expected["eval"], [module.eval()(tokens()).detach()]) > 1e-6
+
+
+class ReadAsAMatrix(nn.Module):
+    """An embedding of width 1 whose table is the last layer's weight, with a linear layer between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(WORDS, 1)
+        self.proj = nn.Linear(1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = torch.relu(self.proj(self.embed(x))) @ self.embed.weight.T
+        return out
+
+
+def test_without_a_norm_a_linear_layer_makes_room_for_any_width_of_a_tied_embedding() -> None:
+    torch.manual_seed(0)
+    one = Teacher.on(ReadAsAMatrix(), (tokens(),))
+    for split in SPLITS:
+        student = one.net.widen({"embed": 3}, split=split)
+        check_growth(one, student, ["embed", "proj"])
+    wider = student.widen({"embed": "+1"}, seed=3)  # some channels have two copies, others one
+    check_growth(one, wider, ["embed", "proj"])

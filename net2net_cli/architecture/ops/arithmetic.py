@@ -264,3 +264,15 @@ class Parameter(Op):
         axes = tuple(f.create("", i, n) if n > 1 else None for i, n in enumerate(self.size))
         f.set(size=tuple(f.width(a, n) for a, n in zip(axes, self.size, strict=True)))
         return axes
+
+
+@op("BorrowedParameter")
+class BorrowedParameter(Parameter):
+    """The value of a tensor that belongs to another layer: every axis of it is that layer's, those of one slice too."""
+
+    borrows = True
+
+    def flow(self, f: Flow, *inputs: Channels) -> Axes:
+        axes = tuple(f.create("", i, n) for i, n in enumerate(self.size))
+        f.set(size=tuple(f.width(a, n) for a, n in zip(axes, self.size, strict=True)))
+        return axes
