@@ -52,7 +52,7 @@ def python_source(graph: Graph, *, class_name: str, aliases: Mapping[str, str] |
         UsageError: `class_name` is no name that a class can have here.
 
     """
-    if not _is_name(class_name) or class_name in _RESERVED:
+    if not _is_name(class_name) or class_name in _RESERVED | _helper_names(graph):
         raise UsageError(f"`{class_name}` is no name for a class", "use letters, digits and underscores: `Student`")
     return _Writer(graph, class_name, aliases or {}).file()
 
@@ -61,7 +61,13 @@ def class_name_for(graph: Graph) -> str:
     """A class name made of the graph's name: `small_resnet` -> `SmallResnet`."""
     words = re.findall(r"[A-Za-z0-9]+", graph.name)
     name = "".join(word[0].upper() + word[1:] for word in words)
-    return name if _is_name(name) and name not in _RESERVED else f"Network{name}"
+    return name if _is_name(name) and name not in _RESERVED | _helper_names(graph) else f"Network{name}"
+
+
+def _helper_names(graph: Graph) -> set[str]:
+    """Classes of our own that a network's file defines before its own class."""
+    modules = (layer.op.module or "" for layer in graph.layers)
+    return {module.removeprefix(_OURS) for module in modules if module.startswith(_OURS)}
 
 
 def _is_name(text: str) -> bool:
@@ -95,7 +101,7 @@ class _Writer:
         if "namedtuple" in structure:
             key = (structure["namedtuple"], tuple(structure["fields"]))
             name = key[0]
-            while name in {*_RESERVED, self.class_name} or name in self.types.values():
+            while name in {*_RESERVED, *_helper_names(self.graph), self.class_name} or name in self.types.values():
                 if self.types.get(key) == name:
                     break
                 name += "_"
@@ -175,8 +181,7 @@ class _Writer:
     def _helpers(self) -> list[str]:
         """Classes that the file needs besides."""
         found = [HOLDER_SOURCE] if any(p.is_holder and p.layer is None for p in self._containers()) else []
-        targets = {layer.op.module for layer in self.graph.layers if (layer.op.module or "").startswith(_OURS)}
-        return found + [_copied(str(target).removeprefix(_OURS)) for target in sorted(map(str, targets))]
+        return found + [_copied(name) for name in sorted(_helper_names(self.graph))]
 
     def _containers(self) -> Iterator[Any]:
         return (place for place in self.root.below() if place is not self.root)

@@ -215,6 +215,7 @@ class Lowering:
 
     def _check_mode(self, site: Site, op: Op, path: str) -> None:
         follows = isinstance(op, MODAL) and getattr(op, "track_running_stats", True)
+        follows = follows or (isinstance(op, Recurrent) and op.dropout > 0)
         if follows and site.node.meta[TRAINING] != (self.mode == "train"):
             call, other = ("train()", "evaluation") if self.mode == "train" else ("eval()", "training")
             raise site.error(

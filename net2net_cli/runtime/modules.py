@@ -100,3 +100,12 @@ class GRU(nn.GRU):
         """`(n, time, in)`, or time first, -> `(n, time, directions * hidden)`."""
         output: Tensor = super().forward(x)[0]
         return output
+
+
+class RNN(nn.RNN):
+    """Plain recurrent units that start at zero and return their output sequence alone."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """`(n, time, in)`, or time first, -> `(n, time, directions * hidden)`."""
+        output: Tensor = super().forward(x)[0]
+        return output

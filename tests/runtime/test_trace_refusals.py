@@ -127,7 +127,7 @@ def test_the_module_and_the_code_are_in_the_message() -> None:
         (lambda: nn.Sequential(nn.LazyLinear(6)), "lazy", "one batch"),
         (lambda: nn.DataParallel(nn.Linear(6, 6)), "`DataParallel`", "model.module"),
         (lambda: torch.jit.trace(nn.Linear(6, 6), torch.randn(X)), "TorchScript", "Python class"),  # type: ignore[no-untyped-call]
-        (lambda: nn.Sequential(nn.RNN(6, 6)), "module `0` is a `torch.nn.modules.rnn.RNN`", "schema"),
+        (lambda: nn.Sequential(nn.Fold((3, 4), 2)), "module `0` is a `torch.nn.modules.fold.Fold`", "schema"),
         (lambda: nn.Sequential(nn.Softmax()), "module `0` of class `torch.nn.modules.activation.Softmax`", None),
         (lambda: nn.Linear(6, 6), "no parameter `weight` of a submodule", "torch.nn"),
     ],

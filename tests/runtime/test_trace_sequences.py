@@ -14,6 +14,7 @@ from torch.nn import functional as F  # noqa: N812 - everyone's name for it
 
 from net2net_cli import Net2Net
 from net2net_cli.architecture.graph import Tie
+from net2net_cli.architecture.python_source import python_source
 from net2net_cli.errors import CheckpointError, TraceError
 from net2net_cli.runtime import adapters
 from net2net_cli.runtime.importing import import_module_weights, load_into
@@ -46,7 +47,7 @@ def lstm(layers: int = 1, **how: Any) -> nn.LSTM:
     return nn.LSTM(5, 6, layers, batch_first=True, **how)
 
 
-@pytest.mark.parametrize("cls", [nn.LSTM, nn.GRU])
+@pytest.mark.parametrize("cls", [nn.LSTM, nn.GRU, nn.RNN])
 @pytest.mark.parametrize("how", [{}, {"bidirectional": True}, {"num_layers": 3, "dropout": 0.4}, {"bias": False}])
 def test_recurrent_layers_are_rebuilt_bit_for_bit_in_both_modes(cls: Any, how: dict[str, Any]) -> None:
     graph = assert_same(Holds(lambda m, x: m.rnn(x)[0], rnn=cls(5, 6, batch_first=True, **how)), SIGNAL)
@@ -203,7 +204,7 @@ def test_weights_that_were_trained_apart_are_not_tied_without_a_word(tmp_path: P
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("cls", [nn.LSTM, nn.GRU])
+@pytest.mark.parametrize("cls", [nn.LSTM, nn.GRU, nn.RNN])
 def test_results_without_values_have_the_shapes_of_real_ones(cls: Any, bidirectional: bool) -> None:
     for batch_first in (False, True):
         module = cls(5, 6, 2, batch_first=batch_first, bidirectional=bidirectional)
@@ -212,3 +213,17 @@ def test_results_without_values_have_the_shapes_of_real_ones(cls: Any, bidirecti
         assert shapes[0] == shapes[1]
         names = [module._parameters[name] for name in module._flat_weights_names]
         assert all(a is b for a, b in zip(module._flat_weights, names, strict=True))
+
+
+def test_ties_inside_containers_are_exported(tmp_path: Path) -> None:
+    inner: Any = nn.ModuleDict({"text": nn.Sequential(nn.Embedding(9, 4), nn.LayerNorm(4)), "out": nn.Linear(4, 9)})
+    inner["out"].weight = inner["text"][0].weight
+    model = Holds(lambda m, x: m.net["out"](m.net["text"](x)), net=inner)
+    student = Net2Net.from_module(model.double(), TOKENS).widen({"net.text.0": "2x"})
+    student.save(tmp_path / "student.safetensors")
+    namespace: dict[str, Any] = {}
+    exec(python_source(student.graph, class_name="Student"), namespace)
+    network = namespace["Student"]().double()
+    load_model(network, tmp_path / "student.safetensors", strict=True)
+    assert network.get_parameter("net.out.weight") is network.get_parameter("net.text.0.weight")
+    torch.testing.assert_close(network(TOKENS), model(TOKENS), rtol=0, atol=1e-12)

@@ -27,6 +27,7 @@ DROPS = {
     "StochasticDepth": "p",
     "LSTM": "dropout",
     "GRU": "dropout",
+    "RNN": "dropout",
 }
 """Classes that draw at random in training, and where they keep the probability."""
 

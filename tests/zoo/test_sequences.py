@@ -134,18 +134,19 @@ class Llama(nn.Module):
 
 
 class Audio(nn.Module):
-    """Convolutions over one channel of samples, a GRU over their frames."""
+    """Convolutions over one channel of samples, a GRU and a plain recurrent layer over their frames."""
 
     def __init__(self) -> None:
         super().__init__()
         self.conv1, self.bn = nn.Conv1d(1, 4, 5, stride=2, padding=2), nn.BatchNorm1d(4)
         self.conv2 = nn.Conv1d(4, 5, 3, stride=2, padding=1)
-        self.gru = nn.GRU(5, 6, batch_first=True)
+        self.gru = nn.GRU(5, 5, batch_first=True)
+        self.rnn = nn.RNN(5, 6, batch_first=True, nonlinearity="relu")
         self.fc = nn.Linear(6, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.relu(self.conv2(torch.relu(self.bn(self.conv1(x)))))
-        states, _ = self.gru(x.transpose(1, 2))
+        states, _ = self.rnn(self.gru(x.transpose(1, 2))[0])
         out: Tensor = self.fc(states[:, -1])
         return out
 
@@ -199,7 +200,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
     "tokens and numbers": (TokensAndNumbers, (tokens(), signals(STEPS, 2))),
 }
 
-GROW = ("Conv", "Linear", "Embedding", "LSTM", "GRU")
+GROW = ("Conv", "Linear", "Embedding", "LSTM", "GRU", "RNN")
 
 OUTPUT = {"fc": "it is the network's output `out`"}
 BY_SIX = dict.fromkeys(("=+1", "=1.5x"), "its channels only grow 6 at a time")

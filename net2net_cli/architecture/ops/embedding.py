@@ -45,6 +45,8 @@ class Embedding(Op):
 
     def flow(self, f: Flow, *inputs: Channels) -> Axes:
         out = f.create("weight", 1, self.embedding_dim)
-        f.mix(f.create("weight", 0, self.num_embeddings), "looks up its rows by number")
+        rows = f.create("weight", 0, self.num_embeddings)
+        f.uniform(rows, "looks up its rows by number")  # so that a large vocabulary is one class
+        f.mix(rows, "looks up its rows by number")
         f.set(embedding_dim=f.width(out, self.embedding_dim))
         return (*inputs[0].axes, out)

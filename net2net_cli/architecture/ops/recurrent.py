@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from net2net_cli.architecture.flow import Axes, Axis, Channels, Flow
 from net2net_cli.architecture.ops.base import Op, TensorSlot, op
@@ -128,3 +128,13 @@ class GRU(Recurrent):
 
     reads_modules = ("torch.nn.GRU",)
     gates = 3
+
+
+@op("RNN", module="net2net_cli.runtime.modules.RNN")
+class RNN(Recurrent):
+    """Plain recurrent units (Elman 1990)."""
+
+    reads_modules = ("torch.nn.RNN",)
+    gates = 1
+
+    nonlinearity: Literal["tanh", "relu"]
