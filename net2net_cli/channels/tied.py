@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from net2net_cli.architecture.graph import Graph, Layer
+from net2net_cli.architecture.ops import Op, arithmetic, conv, dropout, join, norm, reduce, shape
 from net2net_cli.architecture.ops import activation as act
-from net2net_cli.architecture.ops import arithmetic, conv, dropout, join, norm, reduce, shape
 
 AFFINE = (
     *(conv.Linear, conv.Convolution),
@@ -37,6 +37,7 @@ def absorber(graph: Graph, reader: Layer) -> Layer:
         NoAbsorberError: there is none, or others read it too.
     """
     made, now = reader.inputs[0], reader
+    axis = _channel_axis(reader.op, len(graph.shapes[made]))
     while True:
         layer = graph.by_name.get(made)
         if layer is None:
@@ -44,11 +45,25 @@ def absorber(graph: Graph, reader: Layer) -> Layer:
         if graph.readers[made] != [now] or made in graph.output_values():
             raise _none(f"`{made}` is read by others too")
         if isinstance(layer.op, AFFINE):
-            return _checked(graph, layer)
+            return _checked(graph, layer, axis)
         scaled = isinstance(layer.op, (arithmetic.Mul, arithmetic.Div)) and layer.op.scalar is not None
         if not (scaled or isinstance(layer.op, HOMOGENEOUS)):
             raise _none(f"`{made}` ({layer.op.name}) is neither")
+        axis = None if axis is None else _axis_before(layer.op, axis)
         made, now = layer.inputs[0], layer
+
+
+def _axis_before(op: Op, axis: int) -> int | None:
+    """The axis of an op's input that is this axis of its output; None where it is none, or a part of one."""
+    if isinstance(op, shape.Rearrange):
+        left, right = op.parsed.left, op.parsed.right
+        return left.index(right[axis]) if len(right[axis]) == 1 and right[axis] in left else None
+    if isinstance(op, join.Select):
+        return axis + (op.dim <= axis)
+    if isinstance(op, reduce.Mean) and not op.keepdim:
+        return [i for i in range(axis + 1 + len(op.dim)) if i not in op.dim][axis]
+    dims = op.dim if isinstance(op, reduce.Mean) else (op.dim,) if isinstance(op, join.Slice) else ()
+    return None if axis in dims else axis
 
 
 def unabsorbed(graph: Graph, readers: Iterable[Layer]) -> tuple[str, str] | None:
@@ -61,12 +76,24 @@ def unabsorbed(graph: Graph, readers: Iterable[Layer]) -> tuple[str, str] | None
     return None
 
 
-def _checked(graph: Graph, layer: Layer) -> Layer:
+def _checked(graph: Graph, layer: Layer, axis: int | None) -> Layer:
+    if axis is None or axis != _channel_axis(layer.op, len(graph.shapes[layer.name])):
+        raise _none(f"it reads something else than the channels of `{layer.name}`")
     if not any(name in layer.op.tensors() for name in layer.op.silent):
         raise _none(f"`{layer.name}` has no weight")
     if graph.shares_tensors(layer.name):
         raise _none(f"`{layer.name}` shares its weights")
     return layer
+
+
+def _channel_axis(op: Op, rank: int) -> int | None:
+    """The axis of an op's input, or output, on which its weights act; None where it is not one alone."""
+    if isinstance(op, (conv.Linear, conv.BorrowedLinear)):
+        return rank - 1
+    if isinstance(op, (norm.LayerNorm, norm.RMSNorm)):
+        return rank - 1 if len(op.normalized_shape) == 1 else None
+    per_channel = (conv.ConvolutionBase, norm.PerChannelNorm, norm.GroupNorm, norm.FrozenBatchNorm2d)
+    return 1 if isinstance(op, per_channel) else None
 
 
 def _none(why: str) -> NoAbsorberError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from net2net_cli.architecture.ops import Op
 from net2net_cli.architecture.shapes import Batch
 from net2net_cli.channels.groups import Groups
 from net2net_cli.channels.labels import find_labels
+from net2net_cli.channels.tied import NoAbsorberError, absorber
 from net2net_cli.errors import GrowthRefusedError
 from net2net_cli.growth.plan import Plan
 from net2net_cli.growth.requests import parse_request
@@ -81,6 +83,24 @@ def test_without_such_a_layer_the_channels_stay(between: list[Any], message: str
     graph = network(*between)
     assert "`embed` cannot be widened: `head` reads its channels by the weights that make them" in refused(graph)
     assert message in refused(graph)
+
+
+def turned(pattern: str) -> list[Any]:
+    return [("norm", NORM, "embed"), ("last", make("rearrange", pattern), "norm")]
+
+
+def test_axes_may_be_reordered_between_as_long_as_the_channels_are_read() -> None:
+    picked = ("last", make("select", 2, 0), "turned")
+    between = (("norm", NORM, "embed"), ("turned", make("rearrange", "n t c -> n c t"), "norm"), picked)
+    assert plan(network(*between), "embed=2x").tensors["norm.weight"].axes[0].factor is not None
+    over_time = ("last", make("mean", (1,)), "norm")
+    assert plan(network(("norm", NORM, "embed"), over_time), "embed=2x").tensors["norm.bias"].axes[0].factor is not None
+
+
+def test_a_head_that_reads_something_else_than_the_channels_of_the_norm_is_refused() -> None:
+    graph = replace(network(*turned("n t c -> n c t")), inputs=(NetworkInput("x", (Batch(), 4), "int64"),))
+    with pytest.raises(NoAbsorberError, match="it reads something else than the channels of `norm`"):
+        absorber(graph, graph.by_name["head"])
 
 
 def test_a_head_alone_behind_its_embedding_stays() -> None:
