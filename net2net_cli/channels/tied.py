@@ -31,7 +31,7 @@ class NoAbsorberError(Exception):
 
 
 def absorber(graph: Graph, reader: Layer) -> Layer:
-    """The affine layer before a tied reader that gives each copy its part.
+    """The affine layer, or the owner of its weights, before a tied reader that gives each copy its part.
 
     Raises:
         NoAbsorberError: there is none, or others read it too.
@@ -45,12 +45,16 @@ def absorber(graph: Graph, reader: Layer) -> Layer:
         if graph.readers[made] != [now] or made in graph.output_values():
             raise _none(f"`{made}` is read by others too")
         if isinstance(layer.op, AFFINE):
-            return _checked(graph, layer, axis)
-        scaled = isinstance(layer.op, (arithmetic.Mul, arithmetic.Div)) and layer.op.scalar is not None
-        if not (scaled or isinstance(layer.op, HOMOGENEOUS)):
+            return _checked(graph, layer, axis, reader)
+        if not _homogeneous(layer.op):
             raise _none(f"`{made}` ({layer.op.name}) is neither")
         axis = None if axis is None else _axis_before(layer.op, axis)
         made, now = layer.inputs[0], layer
+
+
+def _homogeneous(op: Op) -> bool:
+    scaled = isinstance(op, (arithmetic.Mul, arithmetic.Div)) and op.scalar is not None
+    return scaled or isinstance(op, HOMOGENEOUS)
 
 
 def _axis_before(op: Op, axis: int) -> int | None:
@@ -76,14 +80,26 @@ def unabsorbed(graph: Graph, readers: Iterable[Layer]) -> tuple[str, str] | None
     return None
 
 
-def _checked(graph: Graph, layer: Layer, axis: int | None) -> Layer:
+def _checked(graph: Graph, layer: Layer, axis: int | None, reader: Layer) -> Layer:
     if axis is None or axis != _channel_axis(layer.op, len(graph.shapes[layer.name])):
         raise _none(f"it reads something else than the channels of `{layer.name}`")
     if not any(name in layer.op.tensors() for name in layer.op.silent):
         raise _none(f"`{layer.name}` has no weight")
-    if graph.shares_tensors(layer.name):
-        raise _none(f"`{layer.name}` shares its weights")
-    return layer
+    owner = graph.by_name[layer.owner]
+    uses = [use for use in graph.layers if use.owner == owner.name]
+    borrowed = any(tie.layer == owner.name for other in graph.layers for tie in other.tied)
+    if owner.tied or borrowed or not all(_ends_in(graph, use.name, reader) for use in uses):
+        raise _none(f"`{owner.name}` shares its weights")
+    return owner
+
+
+def _ends_in(graph: Graph, value: str, reader: Layer) -> bool:
+    """Whether all that a value goes to is a layer that reads it by the weights of `reader`."""
+    readers = graph.readers[value]
+    if len(readers) != 1 or value in graph.output_values():
+        return False
+    same = readers[0].op == reader.op and readers[0].home("weight") == reader.home("weight")
+    return same or (_homogeneous(readers[0].op) and _ends_in(graph, readers[0].name, reader))
 
 
 def _channel_axis(op: Op, rank: int) -> int | None:

@@ -321,6 +321,26 @@ def test_scrambling_one_hidden_unit_of_a_copy_is_seen() -> None:
     assert error(one.expected["eval"], [module.eval()(tokens()).detach()]) > 1e-6
 
 
+class Completion(nn.Module):
+    """Two sentences through one norm and one tied head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(WORDS, 4)
+        self.norm = nn.RMSNorm(4)
+        self.head = nn.Linear(4, WORDS, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        return self.head(self.norm(self.embed(a))), self.head(self.norm(self.embed(b)).mean(1))
+
+
+def test_a_norm_and_a_tied_head_that_are_used_twice_take_the_factor_once() -> None:
+    torch.manual_seed(0)
+    one = Teacher.on(Completion(), (tokens(), tokens(seed=1)))
+    check_growth(one, one.net.widen({"embed": "3x"}), ["embed", "norm"])
+
+
 class ReadAsAMatrix(nn.Module):
     """An embedding of width 1 whose table is the last layer's weight, with a linear layer between."""
 
