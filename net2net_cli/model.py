@@ -79,7 +79,8 @@ class Net2Net:
         """
         file = open_model(Path(path), Path(spec) if spec is not None else None)
         checkpoint = file.checkpoint
-        origin = Origin(checkpoint.metadata, checkpoint.aliases, file.steps(), checkpoint.sha256)
+        metadata = {key: value for key, value in checkpoint.metadata.items() if key not in checkpoint.aliases}
+        origin = Origin(metadata, file.aliases, file.steps(), checkpoint.sha256)
         tensors: Tensors = checkpoint if allow_nan else FiniteTensors(checkpoint, f"`{path}`")
         return cls(file.graph, tensors, origin, file=file)
 

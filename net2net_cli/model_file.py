@@ -48,6 +48,11 @@ class ModelFile:
     spec_path: Path | None
     warnings: tuple[str, ...]
 
+    @property
+    def aliases(self) -> dict[str, str]:
+        """Names under which others know tensors of the spec -> the spec's own names for them."""
+        return _names_beside(self.graph, self.checkpoint.aliases)[0]
+
     def steps(self) -> list[Step]:
         """How the checkpoint was grown so far."""
         return read_lineage(self.checkpoint.metadata)
@@ -121,7 +126,31 @@ def open_model(path: Path, spec: Path | None = None) -> ModelFile:
             f"make one with `net2net import SOURCE --weights {path} -o TEACHER.safetensors`, or give `--spec FILE`",
         )
     check_tensors(graph, checkpoint.tensors, checkpoint.aliases, where=f"`{path}`")
+    warnings += _names_beside(graph, checkpoint.aliases)[1]
     return ModelFile(path, checkpoint, graph, used, tuple(warnings))
+
+
+def _names_beside(graph: Graph, aliases: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Whichever of a tied tensor's names the file stores it under, the spec's own is the one that counts.
+
+    Returns:
+        other names -> the spec's, and a warning for each tensor that the spec has several of.
+    """
+    own = {name for name, *_ in graph.tensors()}
+    groups: dict[str, list[str]] = {}
+    for gone, kept in aliases.items():
+        groups.setdefault(kept, [kept]).append(gone)
+    beside: dict[str, str] = {}
+    warnings = []
+    for names in groups.values():
+        known = [name for name in names if name in own]
+        beside |= {name: known[0] for name in names if name not in own and known}
+        if len(known) > 1:
+            listed = " and ".join(f"`{name}`" for name in known)
+            warnings.append(
+                f"{listed} are one tensor in the file, and tensors of their own in its spec: they come apart"
+            )
+    return beside, warnings
 
 
 def _sidecar_warning(path: Path, sidecar: Path, embedded: str, graph: Graph) -> list[str]:
@@ -183,10 +212,9 @@ def write_model(
     text = to_json_text(graph)
     names = {name for name, *_ in graph.tensors()}
     aliases = {gone: kept for gone, kept in origin.aliases.items() if kept in names and gone not in names}
-    stored = [name for name in names if name not in origin.aliases]
     metadata = student_metadata(origin.metadata, text, origin.steps, aliases, teacher_aliases=origin.aliases)
     memory = ReusedMemory()
-    outgoing = [OutgoingTensor(name, tensors.info(name), _blocks(tensors, name, memory)) for name in stored]
+    outgoing = [OutgoingTensor(name, tensors.info(name), _blocks(tensors, name, memory)) for name in names]
     unknown = any(step.teacher_sha256 == UNKNOWN_SHA256 for step in origin.steps)
     late = late_lineage(origin.steps, Background(origin.sha256).result) if unknown else None
     write_checkpoint(path, outgoing, metadata, late=late, on_bytes=on_bytes)

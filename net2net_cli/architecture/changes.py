@@ -34,7 +34,7 @@ class LayerChange:
     @property
     def makes_channels(self) -> bool:
         """Whether the layer has a width of its own, rather than that of its input."""
-        return self.op.startswith("Conv") or self.op in ("Linear", "Embedding")
+        return self.op.startswith("Conv") or self.op in ("Linear", "Embedding", "LSTM", "GRU", "RNN")
 
 
 def changes(before: Graph, after: Graph) -> list[LayerChange]:
@@ -47,7 +47,13 @@ def changes(before: Graph, after: Graph) -> list[LayerChange]:
 
 
 def _change(before: Graph, after: Graph, old: Layer | None, new: Layer | None) -> LayerChange | None:
-    if old is not None and new is not None and old.op == new.op and old.weights_of == new.weights_of:
+    if (
+        old is not None
+        and new is not None
+        and old.op == new.op
+        and old.weights_of == new.weights_of
+        and old.tied == new.tied
+    ):
         return None
     layer = new or old
     assert layer is not None

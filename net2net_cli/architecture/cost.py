@@ -1,12 +1,19 @@
-"""What a network costs: parameters, bytes, and multiply-adds of its convolutions and linear layers."""
+"""What a network costs: parameters, bytes, and multiply-adds of its convolutions, linear and recurrent layers."""
 
 from __future__ import annotations
 
 from math import prod
 
 from net2net_cli.architecture.graph import Graph, Layer
-from net2net_cli.architecture.ops.conv import ConvolutionBase, Linear
+from net2net_cli.architecture.ops.conv import BorrowedLinear, ConvolutionBase, Linear
+from net2net_cli.architecture.ops.recurrent import Recurrent
 from net2net_cli.architecture.shapes import Shape, concrete
+
+_WIDTHS = (
+    *("out_channels", "out_features", "num_features", "num_channels"),
+    *("embedding_dim", "hidden_size"),
+)
+"""Attributes that are the width of a layer's output."""
 
 
 def parameters(graph: Graph) -> int:
@@ -16,9 +23,7 @@ def parameters(graph: Graph) -> int:
 
 def layer_parameters(layer: Layer) -> int:
     """Trained numbers that a layer owns."""
-    if layer.weights_of is not None:
-        return 0
-    return sum(prod(slot.shape) for slot in layer.op.tensors().values() if slot.kind == "parameter")
+    return sum(prod(slot.shape) for slot in layer.own_tensors().values() if slot.kind == "parameter")
 
 
 def multiply_adds(graph: Graph) -> int:
@@ -27,24 +32,28 @@ def multiply_adds(graph: Graph) -> int:
 
 
 def layer_multiply_adds(graph: Graph, layer: Layer) -> int:
-    """Of a convolution or linear layer for one input; 0 for others.
+    """Of a convolution, a linear or a recurrent layer for one input; 0 for others.
 
     A weight meets every place of the output once, or of the input where the convolution is transposed: with
-    `weight` of shape (out, in / groups, *kernel) these are (n, out, *space) · in / groups · kernel.
+    `weight` of shape (out, in / groups, *kernel) these are (n, out, *space) · in / groups · kernel. Every weight
+    of a recurrent layer is used once in each step.
     """
     op = layer.op
-    if isinstance(op, Linear):
+    if isinstance(op, (Linear, BorrowedLinear)):
         return prod(concrete(graph.shapes[layer.name], 1)) * op.in_features
     if isinstance(op, ConvolutionBase):
         value = layer.inputs[0] if op.transposed else layer.name
         inner = (op.out_channels if op.transposed else op.in_channels) // op.groups
         return prod(concrete(graph.shapes[value], 1)) * inner * prod(op.kernel_size)
+    if isinstance(op, Recurrent):
+        weights = sum(prod(slot.shape) for name, slot in op.tensors().items() if name.startswith("weight"))
+        return prod(concrete(graph.shapes[layer.name], 1)[:2]) * weights
     return 0
 
 
 def width(graph: Graph, layer: Layer) -> int | None:
     """Channels, or features, that a layer puts out; None for a value without a channel axis."""
-    for attribute in ("out_channels", "out_features", "num_features", "num_channels", "embed_dim"):
+    for attribute in _WIDTHS:
         if hasattr(layer.op, attribute):
             return int(getattr(layer.op, attribute))
     normalized: tuple[int, ...] = getattr(layer.op, "normalized_shape", ())

@@ -29,6 +29,22 @@ class NetworkInput:
 
 
 @dataclass(frozen=True, slots=True)
+class Tie:
+    """A tensor of a layer that is a tensor of another layer: an output layer that reads its embedding's table.
+
+    Attributes:
+        slot: the layer's own name for it.
+        layer: whose it is.
+        of: that layer's name for it.
+
+    """
+
+    slot: str
+    layer: str
+    of: str
+
+
+@dataclass(frozen=True, slots=True)
 class Layer:
     """One op at one place.
 
@@ -37,6 +53,7 @@ class Layer:
         inputs: names of layers or network inputs.
         weights_of: the layer whose tensors this one uses, where it has none of its own.
         when: `train` for layers that only training reaches.
+        tied: tensors that belong to other layers, which may do something else with them.
 
     """
 
@@ -45,15 +62,36 @@ class Layer:
     inputs: tuple[str, ...]
     weights_of: str | None = None
     when: When = "always"
+    tied: tuple[Tie, ...] = ()
 
     @property
     def owner(self) -> str:
         """The layer that owns the tensors this one uses."""
         return self.weights_of or self.name
 
+    def home(self, slot: str) -> tuple[str, str]:
+        """The layer that owns a tensor which this one uses, and that layer's name for it."""
+        return next(((tie.layer, tie.of) for tie in self.tied if tie.slot == slot), (self.owner, slot))
+
+    def place(self, slot: str, axis: int) -> tuple[str, str, int]:
+        """An axis of a tensor that it uses: the layer that owns the tensor, that layer's name for it, the axis."""
+        return (*self.home(slot), axis)
+
+    def own_tensors(self) -> dict[str, TensorSlot]:
+        """The tensors that belong to this layer and no other, by the op's names for them."""
+        if self.weights_of is not None:
+            return {}
+        borrowed = {tie.slot for tie in self.tied}
+        return {slot: found for slot, found in self.op.tensors().items() if slot not in borrowed}
+
     def tensor_name(self, slot: str) -> str:
         """The name in the state dict; a plain parameter is a layer whose only tensor has the layer's own name."""
-        return f"{self.owner}.{slot}" if slot else self.owner
+        return tensor_name(*self.home(slot))
+
+
+def tensor_name(layer: str, slot: str) -> str:
+    """The name of a layer's tensor in the state dict."""
+    return f"{layer}.{slot}" if slot else layer
 
 
 @dataclass(frozen=True)
@@ -111,9 +149,15 @@ class Graph:
     def tensors(self) -> Iterator[tuple[str, Layer, str, TensorSlot]]:
         """Every tensor once: its name in the state dict, the layer that owns it, the op's name for it, and its slot."""
         for layer in self.layers:
-            if layer.weights_of is None:
-                for key, slot in layer.op.tensors().items():
-                    yield layer.tensor_name(key), layer, key, slot
+            for key, slot in layer.own_tensors().items():
+                yield layer.tensor_name(key), layer, key, slot
+
+    def shares_tensors(self, name: str) -> bool:
+        """Whether a layer uses tensors of another one, or another one its."""
+        layer = self.by_name[name]
+        if layer.weights_of is not None or layer.tied:
+            return True
+        return any(other.weights_of == name or any(t.layer == name for t in other.tied) for other in self.layers)
 
     def output_values(self) -> set[str]:
         """The values that leave the network."""

@@ -57,7 +57,7 @@ _DICT_METHODS = frozenset(["clear", "items", "keys", "pop", "update", "values"])
 
 _LEADING = {
     *("in_channels", "out_channels", "in_features", "out_features", "num_features", "num_parameters"),
-    *("num_groups", "num_channels", "normalized_shape"),
+    *("num_groups", "num_channels", "normalized_shape", "num_embeddings", "embedding_dim"),
 }
 """Attributes that PyTorch's modules take first, in the order of our attributes; all others are written by name."""
 
@@ -77,6 +77,9 @@ _DEFAULTS: dict[str, Any] = {
     "count_include_pad": True,
     "divisor_override": None,
     "approximate": "none",
+    "padding_idx": None,
+    "scale_grad_by_freq": False,
+    "sparse": False,
 }
 """What PyTorch's modules assume, by attribute; a test holds it against them."""
 
@@ -85,8 +88,8 @@ def defaults(op: type[Op]) -> dict[str, Any]:
     """The attributes of an op that need not be written where they have these values."""
     if not (op.module or "").startswith("torch.nn.") or op.name.startswith("InstanceNorm"):
         return {}
-    strides = {"stride": 1} if "Conv" in op.name else {}
-    return _DEFAULTS | strides
+    own: dict[str, Any] = {"stride": 1} if "Conv" in op.name else {"eps": None} if op.name == "RMSNorm" else {}
+    return _DEFAULTS | own
 
 
 def constructor(op: Op) -> Expression:
@@ -173,8 +176,8 @@ class Node:
 def _tensor(layer: Layer) -> Expression:
     (slot,) = layer.op.tensors().values()
     dtype = getattr(layer.op, "dtype", None)
-    kwargs = {"dtype": f"torch.{dtype}"} if dtype else {}
-    value = call("torch.zeros", [literal(size) for size in slot.shape] or ["()"], kwargs)
+    kind: dict[str, Expression] = {"dtype": f"torch.{dtype}"} if dtype else {}
+    value = call("torch.zeros", [literal(size) for size in slot.shape] or ["()"], kind)
     return call("nn.Parameter", [value]) if slot.kind == "parameter" else value
 
 
@@ -187,11 +190,11 @@ def module_tree(graph: Graph) -> tuple[Node, dict[str, tuple[str, ...]]]:
         SpecError: a layer with tensors has a name that no submodule can have.
 
     """
-    owners = {layer.name for layer in graph.layers if layer.weights_of is None and layer.op.tensors()}
+    owners = {layer.name for layer in graph.layers if layer.own_tensors() or (_stands(layer) and layer.tied)}
     taken = {name[:i] for name in owners for i in (*(j for j, c in enumerate(name) if c == "."), len(name))}
     root, paths = Node(), {}
     for layer in graph.layers:
-        if layer.weights_of is not None or (layer.op.module is None and not layer.op.tensors()):
+        if not _stands(layer):
             continue
         name = layer.name if layer.name in owners else _free(layer.name, taken)
         taken.add(name)
@@ -206,6 +209,11 @@ def module_tree(graph: Graph) -> tuple[Node, dict[str, tuple[str, ...]]]:
         place.layer = layer
     shared = {layer.name: paths[layer.weights_of] for layer in graph.layers if layer.weights_of is not None}
     return root, paths | shared
+
+
+def _stands(layer: Layer) -> bool:
+    """Whether a layer has a module or a tensor of its own."""
+    return layer.weights_of is None and (layer.op.module is not None or bool(layer.own_tensors()))
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -6,7 +6,7 @@ import keyword
 from collections.abc import Collection
 from typing import Any
 
-from net2net_cli.architecture.graph import Graph, Layer, Structure
+from net2net_cli.architecture.graph import Graph, Layer, Structure, Tie
 from net2net_cli.architecture.returns import layers_of, output_names, parts_of, structure_of
 from net2net_cli.architecture.shapes import Batch, Shape, show
 from net2net_cli.architecture.spec_values import Place, nearest, shown
@@ -112,6 +112,10 @@ def _check_layer(layer: Layer, known: dict[str, Layer | None], place: Place) -> 
         place.at("inputs").fail(f"has {len(layer.inputs)} entries; {needed} needed")
     if layer.weights_of is not None:
         _check_owner(layer, known.get(layer.weights_of), place.at("weights_of"))
+    for tie in layer.tied:
+        _check_tie(layer, tie, known.get(tie.layer), place.at("tied").at(tie.slot))
+    if layer.op.borrows and (missing := set(layer.op.tensors()) - {tie.slot for tie in layer.tied}):
+        place.fail(f"has no `{min(missing)}` in `tied`; `{layer.op.name}` has no tensors of its own")
 
 
 def _check_owner(layer: Layer, owner: Layer | None, place: Place) -> None:
@@ -123,6 +127,23 @@ def _check_owner(layer: Layer, owner: Layer | None, place: Place) -> None:
         place.fail(f"is `{owner.name}`, which has no tensors")
     if owner.op != layer.op:
         place.fail(f"is `{owner.name}`, whose op or attributes differ", "layers that share tensors are the same module")
+    if owner.tied != layer.tied:
+        place.fail(f"is `{owner.name}`, which has other tied tensors", "layers that share tensors are the same module")
+
+
+def _check_tie(layer: Layer, tie: Tie, owner: Layer | None, place: Place) -> None:
+    slots = layer.op.tensors()
+    if tie.slot not in slots:
+        place.fail(f"is no tensor of `{layer.op.name}`", nearest(tie.slot, slots) or None)
+    if owner is None:
+        place.fail(f"is a tensor of `{tie.layer}`, which is no layer before it")
+    if tie.of not in owner.own_tensors():
+        place.fail(
+            f"is {shown(tie.of)}, no tensor that `{owner.name}` owns", nearest(tie.of, owner.own_tensors()) or None
+        )
+    found, needed = owner.op.tensors()[tie.of], slots[tie.slot]
+    if (found.shape, found.kind, found.integer) != (needed.shape, needed.kind, needed.integer):
+        place.fail(f"is a {found.kind} of shape {show(found.shape)}; a {needed.kind} of {show(needed.shape)} is needed")
 
 
 def _check_tensors(graph: Graph, place: Place) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
-from net2net_cli.architecture.graph import Graph, Layer, NetworkInput
+from net2net_cli.architecture.graph import Graph, Layer, NetworkInput, Tie
 from net2net_cli.architecture.ops import REGISTRY
 from net2net_cli.architecture.shapes import Dim, dim_to_json, parse_dim
 from net2net_cli.architecture.spec_checks import check_graph, check_name, check_structure
@@ -31,7 +31,7 @@ DTYPES = (
 )
 KEYS = ("format", "version", "name", "source", "inputs", "layers", "outputs", "returns")
 OPTIONAL_KEYS = ("returns",)
-LAYER_KEYS = ("name", "op", "inputs", "weights_of", "when")
+LAYER_KEYS = ("name", "op", "inputs", "weights_of", "tied", "when")
 RESERVED_OP = "opaque"
 
 _NOT_A_SPEC = "write one with `net2net import`"
@@ -63,6 +63,8 @@ def _layer_to_json(layer: Layer) -> dict[str, Any]:
     found: dict[str, Any] = {"name": layer.name, "op": layer.op.name, "inputs": list(layer.inputs)}
     if layer.weights_of is not None:
         found["weights_of"] = layer.weights_of
+    if layer.tied:
+        found["tied"] = {tie.slot: [tie.layer, tie.of] for tie in layer.tied}
     if layer.when != "always":
         found["when"] = layer.when
     return found | encode_attributes(layer.op)
@@ -217,7 +219,19 @@ def _read_layer(value: Any, place: Place) -> Layer:
     owner = check_name(entry["weights_of"], place.at("weights_of")) if "weights_of" in entry else None
     inputs = tuple(check_name(item, p) for item, p in _items(entry["inputs"], place.at("inputs")))
     rest = {k: v for k, v in entry.items() if k not in LAYER_KEYS}
-    return Layer(name, decode_op(REGISTRY[op], rest, place), inputs, owner, when)
+    tied = tuple(_read_tie(slot, tie, place.at("tied").at(slot)) for slot, tie in _ties(entry, place))
+    return Layer(name, decode_op(REGISTRY[op], rest, place), inputs, owner, when, tied)
+
+
+def _ties(entry: dict[str, Any], place: Place) -> Iterable[tuple[str, Any]]:
+    return _object(entry.get("tied", {}), place.at("tied")).items()
+
+
+def _read_tie(slot: str, value: Any, place: Place) -> Tie:
+    """`"weight": ["embed", "weight"]`: the layer that owns the tensor, and its name there."""
+    if not isinstance(value, list) or len(value) != 2:
+        place.expect(value, "a list of a layer and its tensor")
+    return Tie(slot, check_name(value[0], place.at(0)), _string(value[1], place.at(1)))
 
 
 def _read_outputs(value: Any, place: Place) -> dict[str, str]:

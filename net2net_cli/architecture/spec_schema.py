@@ -88,7 +88,9 @@ def _layer(op: type[Op]) -> Schema:
     least, most = (1, None) if op.arity is None else (op.arity, op.arity)
     inputs: Schema = {"type": "array", "items": _NAME, "minItems": least} | ({} if most is None else {"maxItems": most})
     fixed: Schema = {"name": _NAME, "op": {"const": op.name}, "inputs": inputs}
-    optional: Schema = {"weights_of": _NAME, "when": {"enum": ["always", "train"]}}
+    pair: Schema = {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2}
+    tied: Schema = {"type": "object", "additionalProperties": pair}
+    optional: Schema = {"weights_of": _NAME, "tied": tied, "when": {"enum": ["always", "train"]}}
     own = {key: _attribute(op, key, kind) for key, kind in attribute_types(op.name).items()}
     required = (*fixed, *(key for key in own if key not in absent_values(op.name)))
     summary = (op.__doc__ or "").strip().partition("\n")[0]

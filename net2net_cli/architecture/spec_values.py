@@ -28,7 +28,8 @@ WINDOWS = ("kernel_size", "stride", "padding", "dilation", "output_padding", "ou
 _FROM_ONE = {
     *("in_channels", "out_channels", "in_features", "out_features", "num_features", "num_channels", "num_groups"),
     *("num_parameters", "normalized_shape", "kernel_size", "stride", "dilation", "groups", "chunks", "step"),
-    *("output_size", "divisor_override", "axes"),
+    *("output_size", "divisor_override", "axes", "num_embeddings", "embedding_dim"),
+    *("input_size", "hidden_size", "num_layers"),
 }
 _FROM_ZERO = {"padding", "output_padding", "dim", "index", "start", "stop", "sizes"}
 _FROM_THE_END = {"Softmax", "LogSoftmax", "Softmin", "normalize"}

@@ -72,6 +72,7 @@ class Collected:
     plain: list[Freeze] = field(default_factory=list)
     places: dict[Place, Axis] = field(default_factory=dict)
     created: dict[Place, Ints] = field(default_factory=dict)
-    consumed: dict[Place, Axis] = field(default_factory=dict)
+    readers: dict[Place, list[Layer]] = field(default_factory=dict)
+    widths: dict[str, list[Ints]] = field(default_factory=dict)
     values: dict[str, Axes] = field(default_factory=dict)
     options: dict[tuple[str, str], list[tuple[int, Ints]]] = field(default_factory=dict)

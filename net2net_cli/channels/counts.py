@@ -11,7 +11,8 @@ from net2net_cli.architecture.graph import Graph
 from net2net_cli.architecture.ops.shape import Rearrange
 from net2net_cli.channels.collected import Freeze
 from net2net_cli.channels.labels import Labels, find_labels
-from net2net_cli.channels.positions import StudentRun, run_student
+from net2net_cli.channels.positions import run_student
+from net2net_cli.channels.student import StudentRun
 from net2net_cli.channels.tails import TailRule
 from net2net_cli.channels.unions import Ints, components, distinct
 from net2net_cli.errors import GrowthRefusedError

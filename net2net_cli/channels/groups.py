@@ -35,10 +35,11 @@ class Groups:
         own = {name: axis for name in self.layers if (axis := labels.output_axis(name)) is not None}
         self.widths: dict[str, Ints] = own
         found = labels.found
-        carried = [(p[0], a) for p, a in found.places.items() if p not in found.created and p not in found.consumed]
+        carried = [(p[0], a) for p, a in found.places.items() if p not in found.created and p not in found.readers]
         made = self._incidence(own.items())
         follows = self._incidence((n, a) for n, a in carried if a is not None and n in self._row)
-        reads = self._incidence((p[0], a) for p, a in found.consumed.items() if a is not None)
+        reading = [(layer.owner, found.places[p]) for p, layers in found.readers.items() for layer in layers]
+        reads = self._incidence((name, a) for name, a in reading if a is not None)
         # (layers, layers): whether the first one's own channels are among those of the second.
         self._makes, self._follows, self._reads = (made @ other.T > 0 for other in (made, follows, reads))
         creators = {name for name, _, _ in found.created}

@@ -20,6 +20,7 @@ from net2net_cli.architecture.ops.base import Op
 from net2net_cli.channels.choices import MEETS, Choosing
 from net2net_cli.channels.collected import Averaged, Collected, EqualParts, Freeze, Nested, Place, Tie
 from net2net_cli.channels.tails import TailRule, find_tails
+from net2net_cli.channels.tied import unabsorbed
 from net2net_cli.channels.unions import Ints, components, distinct
 
 Choices: TypeAlias = Mapping[tuple[str, str], int]
@@ -50,9 +51,6 @@ class LabelFlow(Flow):
         if labels is not None and labels.size:
             self.found.frozen.append(Freeze(labels, self.layer.name, why))
 
-    def _place(self, parameter: str, axis: int) -> Place:
-        return (self.layer.owner, parameter, axis)
-
     def _meet(self, place: Place, channels: Axis, size: int) -> None:
         """The channels at one axis of a tensor; where the tensor is used twice, those of both uses are tied."""
         if place in self.found.places:
@@ -61,20 +59,23 @@ class LabelFlow(Flow):
             self.found.places[place] = channels
 
     def create(self, parameter: str, axis: int, size: int, *, parts: int = 1) -> Axis:
-        place = self._place(parameter, axis)
+        place = self.layer.place(parameter, axis)
         if place not in self.found.places:
-            labels = self.fresh(size)
-            self.found.places[place] = self.found.created[place] = labels
-            self.equal_parts(labels, size=size, parts=parts)
-        return self.found.places[place]
+            self.found.places[place] = self.fresh(size)
+            self.equal_parts(self.found.places[place], size=size, parts=parts)
+        labels = self.found.places[place]
+        if labels is not None:  # as where another layer reads the network's input by the same weights
+            self.found.created.setdefault(place, labels)
+            self.found.widths.setdefault(self.layer.owner, []).append(labels)
+        return labels
 
     def carry(self, parameter: str, axis: int, channels: Axis, *, size: int) -> None:
-        self._meet(self._place(parameter, axis), channels, size)
+        self._meet(self.layer.place(parameter, axis), channels, size)
 
     def consume(self, parameter: str, axis: int, channels: Axis, *, size: int, rows: int, parts: int = 1) -> None:
-        place = self._place(parameter, axis)
+        place = self.layer.place(parameter, axis)
         self._meet(place, channels, size)
-        self.found.consumed[place] = channels
+        self.found.readers.setdefault(place, []).append(self.layer)
 
     def tie(self, a: Axis, b: Axis, *, size: int) -> Axis:
         return self._tie(a, b, f"ties its operands ({self.layer.op.name})")
@@ -289,7 +290,7 @@ class Labels:
 
     def output_axis(self, layer: str) -> Ints | None:
         """The labels of a layer's own width: the channels it creates, or carries where it is depthwise."""
-        own = [labels for (owner, _, _), labels in self.found.created.items() if owner == layer]
+        own = self.found.widths.get(layer)
         if own:
             return max(own, key=lambda labels: (~self.is_frozen(labels)).sum())
         op = self.graph.by_name[layer].op
@@ -338,10 +339,14 @@ def _run(graph: Graph, choices: Choices) -> Collected:
         flow.layer = layer
         read = (Channels(shapes[n], found.values[n]) for n in (*layer.inputs, *layer.op.references()))
         found.values[layer.name] = passed(flow, layer.op, read)
+    for place, readers in found.readers.items():
+        if place in found.created:
+            found.plain.append(Freeze(found.created[place], readers[0].name, "reads it by the weights that make it"))
+            if (why := unabsorbed(graph, readers)) is not None:
+                found.frozen.append(Freeze(found.created[place], *why))
     for output, value in graph.outputs.items():
-        for axis in found.values[value]:
-            if axis is not None:
-                found.frozen.append(Freeze(axis, value, f"is the network's output `{output}`"))
+        left = f"is the network's output `{output}`"
+        found.frozen += [Freeze(axis, value, left) for axis in found.values[value] if axis is not None]
     return found
 
 

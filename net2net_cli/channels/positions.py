@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from net2net_cli.architecture.flow import Axes, Axis, Channels, Flow, Tail, passed
 from net2net_cli.architecture.graph import Graph, Layer
@@ -23,55 +23,13 @@ from net2net_cli.architecture.shapes import Batch
 from net2net_cli.channels.collected import Place
 from net2net_cli.channels.labels import Labels, growing_factor
 from net2net_cli.channels.layout import layout, unchanged
+from net2net_cli.channels.student import Gather, Reading, StudentRun
 from net2net_cli.channels.tails import CODES, MEAN, ZERO, has_tail, scale_of
+from net2net_cli.channels.tied import NoAbsorberError, absorber
 from net2net_cli.channels.unions import Ints, distinct
 from net2net_cli.errors import GrowthRefusedError
 
-
-@dataclass(frozen=True, slots=True)
-class Gather:
-    """An axis of a tensor follows channels: student slice j is the teacher's slice `position[section, j]`.
-
-    Attributes:
-        position: `(sections, width)`; more than one section where the tensor's axis is one section long. Negative for a
-            tail: `tails.MEAN` is the mean of all slices of the teacher, the others are zero.
-        factor: of the whole axis.
-    """
-
-    position: Ints
-    factor: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """An axis of a tensor is summed over with channels.
-
-    Attributes:
-        position: `(sections, width)`: the teacher slice that student slice j of the axis meets, for the rows of each
-            section; more than one section in grouped convolutions. Negative for a tail: `tails.MEAN` must not be read,
-            the others are zero, and may be read with any weight.
-        rows: the tensor's other axis, along which the shares may differ.
-        factor: of the whole axis.
-    """
-
-    position: Ints
-    rows: int
-    factor: float = 1.0
-
-
-@dataclass
-class StudentRun:
-    """What the run over positions found.
-
-    Attributes:
-        graph: the student.
-        gathers: axis of a tensor -> how it follows channels; unchanged axes are left out.
-        readings: axis of a tensor -> how it reads channels; unchanged axes are left out.
-    """
-
-    graph: Graph
-    gathers: dict[Place, Gather] = field(default_factory=dict)
-    readings: dict[Place, Reading] = field(default_factory=dict)
+Floats = npt.NDArray[np.float64]
 
 
 def _sections(position: Ints, size: int, parts: int) -> Ints:
@@ -92,13 +50,11 @@ class PositionFlow(Flow):
         self.places: dict[Place, Axis] = {}
         self.gathers: dict[Place, Gather] = {}
         self.readings: dict[Place, Reading] = {}
+        self.readers: dict[Place, list[Layer]] = {}
 
     def refuse(self, why: str) -> GrowthRefusedError:
         """The growth ends at the present layer."""
         return GrowthRefusedError(f"this growth cannot be exact: `{self.layer.name}` {why}", layer=self.layer.name)
-
-    def _place(self, parameter: str, axis: int) -> Place:
-        return (self.layer.owner, parameter, axis)
 
     def _without_tail(self, channels: Axis, why: str = "takes each channel by itself") -> None:
         if has_tail(channels):
@@ -119,12 +75,12 @@ class PositionFlow(Flow):
         return a
 
     def create(self, parameter: str, axis: int, size: int, *, parts: int = 1) -> Axis:
-        place = self._place(parameter, axis)
+        place = self.layer.place(parameter, axis)
         own = self.labels.found.places[place]
         if own is None:
             return None
         position = layout(self.labels, self.counts, own)
-        self.places[place] = position
+        self._meet(place, position, size)
         self.equal_parts(position, size=size, parts=parts)
         self._gather(place, position, size, parts)
         return position
@@ -136,12 +92,12 @@ class PositionFlow(Flow):
         self.gathers[place] = Gather(sections, scale_of(position))
 
     def carry(self, parameter: str, axis: int, channels: Axis, *, size: int) -> None:
-        place = self._place(parameter, axis)
+        place = self.layer.place(parameter, axis)
         self._meet(place, channels, size)
         self._gather(place, channels, size)
 
     def consume(self, parameter: str, axis: int, channels: Axis, *, size: int, rows: int, parts: int = 1) -> None:
-        place = self._place(parameter, axis)
+        place = self.layer.place(parameter, axis)
         self._meet(place, channels, size)
         if channels is None or unchanged(channels, size):
             return
@@ -150,6 +106,7 @@ class PositionFlow(Flow):
         self.equal_parts(channels, size=size, parts=parts)
         sections = _sections(channels, size, parts) if parts > 1 and axis else channels[None]
         self.readings[place] = Reading(sections, rows, 1.0 / scale_of(channels))
+        self.readers.setdefault(place, []).append(self.layer)
 
     def tie(self, a: Axis, b: Axis, *, size: int) -> Axis:
         return self._equal(a, b, size, "would combine channels that no longer line up")
@@ -179,7 +136,7 @@ class PositionFlow(Flow):
 
     def unscale(self, parameter: str, axis: int, channels: Axis, *, size: int) -> None:
         self.carry(parameter, axis, channels, size=size)
-        place = self._place(parameter, axis)
+        place = self.layer.place(parameter, axis)
         if has_tail(channels):
             assert channels is not None
             tail_at_mean = np.where(channels < 0, MEAN, channels)  # so that what the tail learns soon gets through
@@ -362,7 +319,34 @@ def run_student(labels: Labels, counts: Ints, *, indexed: bool = False) -> Stude
             flow.mix(axis, f"is the network's output `{output}`")
     student = dataclasses.replace(graph, layers=tuple(layers))
     _check_widths(student, graph, values)
-    return StudentRun(student, flow.gathers, flow.readings)
+    factors = _factors(graph, flow)
+    return StudentRun(student, flow.gathers, flow.readings, factors)
+
+
+def _factors(graph: Graph, flow: PositionFlow) -> dict[Place, Floats]:
+    """Axes that follow the channels that they read: each copy's part is taken off before the reader."""
+    found: dict[Place, Floats] = {}
+    for place in [p for p in flow.gathers if p in flow.readings]:
+        channels = flow.readings.pop(place).position
+        for reader in flow.readers[place]:
+            flow.layer = reader
+            try:
+                before = absorber(graph, reader)
+            except NoAbsorberError as none:
+                raise flow.refuse(str(none)) from None
+            for key in before.op.silent:
+                if key in before.op.tensors():
+                    found[before.name, key, 0] = _parts(flow, (before.name, key, 0), channels)
+    return found
+
+
+def _parts(flow: PositionFlow, place: Place, channels: Ints) -> Floats:
+    """`(width,)`: one over the number of copies, for each slice of a layer whose slices are the channels."""
+    own = flow.gathers.get(place)
+    if own is None or not np.array_equal(own.position, channels):
+        raise flow.refuse(f"reads its channels in another order than `{place[0]}` makes them")
+    copies: Floats = np.bincount(channels[0])[channels[0]].astype(np.float64)
+    return 1.0 / copies
 
 
 def _with(layer: Layer, attributes: dict[str, Any], replacement: Op | None) -> Layer:

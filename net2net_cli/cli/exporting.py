@@ -96,7 +96,7 @@ def _python(network: Network, out: Path, class_name: str | None) -> dict[str, An
 
     file = network.model.file if network.model else None
     name = class_name or class_name_for(network.graph)
-    text = python_source(network.graph, class_name=name, aliases=file.checkpoint.aliases if file else None)
+    text = python_source(network.graph, class_name=name, aliases=file.aliases if file else None)
 
     def write(part: Path) -> None:
         part.write_text(text, encoding="utf-8")

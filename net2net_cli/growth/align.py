@@ -19,7 +19,7 @@ from net2net_cli.growth.insert import BATCH_NORMS
 
 WIDTHS = {
     *("in_channels", "out_channels", "in_features", "out_features", "num_features", "num_channels", "num_parameters"),
-    *("embed_dim", "num_heads", "key_scale"),
+    *("embed_dim", "num_heads", "key_scale", "embedding_dim", "input_size", "hidden_size"),
     *("groups", "num_groups", "normalized_shape", "size", "axes", "sizes", "start", "stop", "pad"),
 }
 """Attributes that follow the widths."""
@@ -235,7 +235,9 @@ def _isomorphism(teacher: Graph, target: Graph, left: Sequence[Layer], instead: 
 
     for layer in left:
         inputs = tuple(resolve(value) for value in layer.inputs)
+        ties = tuple(dataclasses.replace(tie, layer=matched[tie.layer]) for tie in layer.tied if tie.layer in matched)
         able = [c for c in unused if c.inputs == inputs and _alike(c.op, layer.op) and c.when == layer.when]
+        able = [c for c in able if c.tied == ties]
         if not able:
             raise _first_difference(teacher, layer, inputs, unused)
         choice = next((c for c in able if c.name == layer.name), able[0])
@@ -262,11 +264,17 @@ def _first_difference(
         return _no_counterpart(layer, "and none of the teacher's layers reads what it reads")
     if there.op.name != layer.op.name:
         difference = f"the teacher has a {there.op.name} (`{there.name}`) there"
+    elif _alike(there.op, layer.op) and there.tied != layer.tied:
+        difference = f"`{there.name}` is tied to another layer in one of the two networks alone"
     else:
         theirs = attributes(layer.op)
         keys = [k for k, v in attributes(there.op).items() if v != theirs[k] and k not in TRAINING_ONLY]
         said = ", ".join(f"{k} {getattr(there.op, k)} in the teacher and {theirs[k]} in the target" for k in keys)
         difference = f"`{there.name}` has {said}"
+    return _unlike(layer, difference)
+
+
+def _unlike(layer: Layer, difference: str) -> GrowthRefusedError:
     return GrowthRefusedError(
         f"`{layer.name}` ({layer.op.name}) of the target does not fit the teacher: {difference}",
         "no rule bridges this difference",

@@ -29,7 +29,7 @@ from net2net_cli.errors import GrowthRefusedError
 from net2net_cli.growth.rewrite import free_name, insert_behind, renamed
 
 WEIGHTED = (
-    *(conv.ConvolutionBase, conv.Linear, norm.PerChannelNorm, norm.GroupNorm, norm.LayerNorm),
+    *(conv.ConvolutionBase, conv.Linear, norm.PerChannelNorm, norm.GroupNorm, norm.LayerNorm, norm.RMSNorm),
     *(attention.MultiheadAttention, window_attention.WindowAttention, multiscale_attention.MultiscaleAttention),
     relative_attention.RelativePositionalMultiHeadAttention,
 )
@@ -167,7 +167,7 @@ def _silenced(graph: Graph, name: str, inside: set[str], value: str) -> tuple[st
     layer = graph.by_name[value]
     op = layer.op
     if isinstance(op, WEIGHTED) and op.silent[0] in op.tensors():
-        if layer.weights_of is not None or any(other.weights_of == layer.name for other in graph.layers):
+        if graph.shares_tensors(layer.name):
             raise _refusal(name, f"`{layer.name}`, which would be silenced, shares its weights")
         return (layer.name,)
     if isinstance(op, PASS_ZERO) or (isinstance(op, (arithmetic.Mul, arithmetic.Div)) and op.scalar is not None):

@@ -286,9 +286,7 @@ def _deepen_block(growing: _Growing, name: str, count: int) -> None:
 
 def _copy_or_silence(growing: _Growing, new: str, old: str, *, silent: bool) -> None:
     layer, source = growing.graph.by_name[new], growing.graph.by_name[old]
-    if layer.weights_of is not None:
-        return
-    for key, slot in layer.op.tensors().items():
+    for key, slot in layer.own_tensors().items():
         name, origin = layer.tensor_name(key), source.tensor_name(key)
         if silent and key in layer.op.silent:
             growing.made[name] = TensorPlan(name, slot.shape, None, fill=Fill("constant", 0.0))

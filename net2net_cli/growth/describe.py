@@ -53,7 +53,7 @@ def describe(graph: Graph, labels: Labels | None = None) -> list[LayerInfo]:
 def _layer_info(labels: Labels, groups: Groups, layer: Layer) -> LayerInfo:
     name = layer.name
     own = groups.widths.get(name)
-    parameters = sum(math.prod(s.shape) for s in layer.op.tensors().values() if s.kind == "parameter")
+    parameters = sum(math.prod(s.shape) for s in layer.own_tensors().values() if s.kind == "parameter")
     deepen = _why_not_deepened(labels.graph, layer)
     widths = {part: axis.size for part, axis in labels.named_axes(name).items()}
     if own is None:

@@ -75,9 +75,7 @@ class _Filled:
         self.plans = {name: self.plans[name] for name in order}
 
     def _matched(self, theirs: Layer, ours: Layer) -> None:
-        if theirs.weights_of is not None:
-            return
-        for key, slot in theirs.op.tensors().items():
+        for key, slot in theirs.own_tensors().items():
             name, origin = theirs.tensor_name(key), ours.tensor_name(key)
             before = ours.op.tensors()[key].shape
             axes = _zero_padded(before, slot.shape) if key == "weight" else ()
@@ -125,9 +123,7 @@ class _Filled:
         """A copy of a block of the same shapes where there is one, with its last layer at zero; else fresh weights."""
         twin = self._twin(block)
         for layer in block.layers:
-            if layer.weights_of is not None:
-                continue
-            for key, slot in layer.op.tensors().items():
+            for key, slot in layer.own_tensors().items():
                 name = layer.tensor_name(key)
                 if layer.name in block.silenced and key in layer.op.silent:
                     self.plans[name] = TensorPlan(name, slot.shape, None, fill=Fill("constant", 0.0))

@@ -9,7 +9,7 @@ from net2net_cli.growth.plan import Fill
 
 
 def default_fill(op: Op, slot: TensorSlot) -> Fill:
-    """What PyTorch gives a new layer: weights and biases between ±1/√fan_in; norms start at 1 and 0.
+    """What PyTorch gives a new layer: weights and biases between ±1/√fan_in, embeddings N(0, 1), norms 1 and 0.
 
     Args:
         op: the layer's, at its new width.
@@ -19,5 +19,7 @@ def default_fill(op: Op, slot: TensorSlot) -> Fill:
         return Fill("vector", vector=slot.values)
     if isinstance(slot.default, (int, float)):
         return Fill("constant", float(slot.default))
+    if slot.default == "normal":
+        return Fill("normal", 1.0)
     weight = op.tensors().get("weight", slot).shape
-    return Fill("uniform", 1 / math.sqrt(max(1, math.prod(weight[1:]))))
+    return Fill("uniform", 1 / math.sqrt(max(1, slot.fan_in or math.prod(weight[1:]))))

@@ -73,7 +73,11 @@ def find_site(graph: Graph, layer: Layer) -> Site:
         GrowthRefusedError: the layer is no convolution or linear layer, or something else comes first.
     """
     if not isinstance(layer.op, (conv.ConvolutionBase, conv.Linear)):
-        raise refusal(layer.name, f"it is a {layer.op.name}", "name a convolution or linear layer, or a residual block")
+        raise refusal(
+            layer.name,
+            f"it is neither a convolution nor a linear layer, but `{layer.op.name}`",
+            "name a convolution or linear layer, or a residual block",
+        )
     value, last_norm = layer.name, None
     while True:
         found = _next(graph, layer, value)
@@ -180,8 +184,7 @@ def _reader(graph: Graph, site: Site, original: Graph) -> Layer | None:
     if len(readers) != 1 or value in graph.output_values() or readers[0].inputs.count(value) != 1:
         return None
     reader = readers[0]
-    shared = reader.weights_of is not None or any(other.weights_of == reader.name for other in graph.layers)
-    if shared or original.by_name.get(reader.name) != reader:
+    if graph.shares_tensors(reader.name) or original.by_name.get(reader.name) != reader:
         return None
     # A linear layer reads the last axis, which behind a convolution is none of channels; and the other way round.
     if isinstance(site.layer.op, conv.Linear):

@@ -61,6 +61,7 @@ def renamed(layers: Sequence[Layer], names: Mapping[str, str], values: Mapping[s
             name=names[layer.name],
             inputs=tuple(known.get(name, name) for name in layer.inputs),
             weights_of=names.get(layer.weights_of, layer.weights_of) if layer.weights_of else None,
+            tied=tuple(replace(tie, layer=names.get(tie.layer, tie.layer)) for tie in layer.tied),
         )
         for layer in layers
     ]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from net2net_cli.architecture.graph import Graph
 from net2net_cli.architecture.ops import Factors, Op
@@ -14,7 +15,7 @@ from net2net_cli.channels import tails
 from net2net_cli.channels.collected import Place
 from net2net_cli.channels.counts import Demand, NoCountsError, impossible, labels_of, prove, refuse, solve
 from net2net_cli.channels.labels import Labels
-from net2net_cli.channels.positions import Gather, Reading, StudentRun
+from net2net_cli.channels.student import Gather, Reading, StudentRun
 from net2net_cli.channels.unions import Ints
 from net2net_cli.errors import GrowthRefusedError, SpecError
 from net2net_cli.growth.plan import MEAN, AxisMap, Operation, Plan, Shares, Split, TensorPlan
@@ -72,8 +73,9 @@ def plan_like(graph: Graph, target: Graph, options: WidenOptions | None = None) 
     """
     options = options or WidenOptions()
     _same_layers(graph, target)
+    _same_ties(graph, target)
     labels = labels_of(graph)
-    demands = _demands_like(labels, target)
+    demands = _demands_like(labels, target) or _demands_of_readers(labels, target, more=True)
     if not demands and not _adopting(graph, target):
         raise GrowthRefusedError("the target is no wider than the teacher", "give a spec with wider layers")
     run, _ = _solve(labels, demands, options, set(), own_shuffles=True)
@@ -157,8 +159,21 @@ def _same_layers(graph: Graph, target: Graph) -> None:
             )
 
 
+def _same_ties(graph: Graph, target: Graph) -> None:
+    """Nothing is tied or untied without a word."""
+    for name in dict.fromkeys((*graph.by_name, *target.by_name)):
+        ours, theirs = (one.by_name[name].tied if name in one.by_name else () for one in (graph, target))
+        if ours != theirs:
+            tie = (*ours, *theirs)[0]
+            where, other = ("teacher", "target") if ours else ("target", "teacher")
+            raise SpecError(
+                f"`{name}` shares the tensor `{tie.of}` of `{tie.layer}` in the {where}, and not in the {other}",
+                "`--like` needs a network with the same layers; it takes the widths alone",
+            )
+
+
 def _weighted(graph: Graph) -> list[str]:
-    return [layer.name for layer in graph.layers if layer.op.tensors() and layer.weights_of is None]
+    return [layer.name for layer in graph.layers if layer.own_tensors()]
 
 
 def _demands_like(labels: Labels, target: Graph) -> list[Demand]:
@@ -174,12 +189,12 @@ def _demands_like(labels: Labels, target: Graph) -> list[Demand]:
     return demands
 
 
-def _demands_of_readers(labels: Labels, target: Graph) -> list[Demand]:
-    """The widths of all other axes that follow or read channels."""
+def _demands_of_readers(labels: Labels, target: Graph, *, more: bool = False) -> list[Demand]:
+    """The widths of all other axes that follow or read channels; with `more`, of those that grow."""
     places = {p: a for p, a in labels.found.places.items() if p not in labels.found.created and a is not None}
     tensors = {(layer.name, key) for _, layer, key, _ in target.tensors()}
     found = [Demand(p[0], a, _target_width(target, p)) for p, a in places.items() if p[:2] in tensors]
-    return [d for d in found if d.width >= d.labels.size]
+    return [d for d in found if d.width >= d.labels.size + more]
 
 
 def _target_width(target: Graph, place: Place) -> int:
@@ -262,7 +277,13 @@ def _plan(labels: Labels, run: StudentRun, options: WidenOptions, operation: Ope
         tensors = {n: replace(t, noise=options.noise) if t.axes and len(t.shape) > 1 else t for n, t in tensors.items()}
     notes = (*notes, *_tail_notes(labels, run), *_index_notes(labels.graph, run.graph))
     scaled = any(g.factor != 1 for g in run.gathers.values()) or any(r.factor != 1 for r in run.readings.values())
-    return Plan(labels.graph, run.graph, tensors, operation, scaled, notes)
+    rounds = scaled or any(_rounds(factor) for factor in run.factors.values())
+    return Plan(labels.graph, run.graph, tensors, operation, rounds, notes)
+
+
+def _rounds(factor: npt.NDArray[np.float64]) -> bool:
+    """Whether a product with it may have to be rounded: it is no power of two."""
+    return bool((np.frexp(factor)[0] != 0.5).any())
 
 
 def _tail_notes(labels: Labels, run: StudentRun) -> list[str]:
@@ -292,7 +313,9 @@ def _index_notes(teacher: Graph, student: Graph) -> list[str]:
 
 def _axes(run: StudentRun, layer: str, key: str, options: WidenOptions, teacher: Graph) -> tuple[AxisMap, ...]:
     """How each changed axis of one tensor comes about; a tensor has few axes."""
-    maps = [_following(place[2], g) for place, g in run.gathers.items() if place[:2] == (layer, key)]
+    maps = [
+        _following(place[2], g, run.factors.get(place)) for place, g in run.gathers.items() if place[:2] == (layer, key)
+    ]
     for place, reading in run.readings.items():
         if place[:2] == (layer, key):
             size = teacher.by_name[layer].op.tensors()[key].shape[place[2]]
@@ -301,10 +324,10 @@ def _axes(run: StudentRun, layer: str, key: str, options: WidenOptions, teacher:
     return tuple(sorted(maps, key=lambda m: m.axis))
 
 
-def _following(axis: int, gather: Gather) -> AxisMap:
+def _following(axis: int, gather: Gather, parts: npt.NDArray[np.float64] | None) -> AxisMap:
     position = gather.position
     if gather.factor == 1 and position.min(initial=0) >= 0:
-        return AxisMap(axis, position)
+        return AxisMap(axis, position, factor=parts)
     factor = np.where((position[0] < 0) & (position[0] != tails.MEAN), 0.0, gather.factor)
     return AxisMap(axis, np.where(position < 0, MEAN, position), factor=factor)
 

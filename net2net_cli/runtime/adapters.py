@@ -63,6 +63,10 @@ ASSERT = torch._assert
 BATCH_NORMS = (torch.nn.modules.batchnorm._BatchNorm,)
 """They give a new tensor like their input, and need milliseconds for it on the meta device."""
 
+RECURRENT = (torch.nn.modules.rnn.RNNBase,)
+"""They keep a second list of their parameters, `_flat_weights`, in the order of `_flat_weights_names`; and on the meta
+device they take milliseconds for every step of a sequence."""
+
 LEAF_FUNCTIONS = {
     "einops.einops.reduce": ("einops.einops", "einops"),
     "einops.einops.einsum": ("einops.einops", "einops"),
@@ -128,7 +132,20 @@ def twin_of(module: nn.Module, convert: Callable[[Tensor], Tensor]) -> nn.Module
     twin.__dict__["_modules"] = {
         name: None if child is None else twin_of(child, convert) for name, child in module._modules.items()
     }
+    if isinstance(module, RECURRENT):
+        twin.__dict__["_flat_weights"] = [twin._parameters[name] for name in module._flat_weights_names]
     return twin
+
+
+def results_of_recurrent(module: nn.RNNBase, x: Tensor, hx: Any = None) -> tuple[Any, ...]:
+    """New tensors like the output and the final states that a recurrent module returns for a batch of sequences."""
+    if x.ndim != 3 or x.shape[2] != module.input_size:
+        raise ValueError("the input is no batch of sequences for this module")
+    directions, width = 2 if module.bidirectional else 1, module.proj_size or module.hidden_size
+    samples = x.shape[0 if module.batch_first else 1]
+    output = x.new_empty((*x.shape[:2], directions * width))
+    final, cell = (x.new_empty((directions * module.num_layers, samples, size)) for size in (width, module.hidden_size))
+    return (output, (final, cell)) if module.mode == "LSTM" else (output, final)
 
 
 @contextmanager

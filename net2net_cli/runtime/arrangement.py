@@ -40,6 +40,11 @@ class Arrangement:
         """Nothing moves."""
         return self.left == self.right
 
+    @property
+    def transposes(self) -> bool:
+        """A matrix is turned over."""
+        return (self.left, self.right) == (((0,), (1,)), ((1,), (0,)))
+
     def shape(self) -> Shape:
         """The output's shape."""
         return tuple(product(self.sizes[f] for f in axis) for axis in self.right)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 
-from net2net_cli.architecture.graph import Graph, Layer, NetworkInput
+from net2net_cli.architecture.graph import Graph, Layer, NetworkInput, Tie
+from net2net_cli.architecture.ops import attributes
+from net2net_cli.architecture.ops.arithmetic import BorrowedParameter, Parameter
 from net2net_cli.architecture.shapes import show
 from net2net_cli.errors import Net2NetError
 from net2net_cli.runtime.arrangement import Arrangement, composed, rearrange_op
@@ -24,7 +27,7 @@ def assemble(merged: Merged, *, name: str, source: str, dtypes: Sequence[str], r
         reserved: names that only what they belong to may have: module paths and names of tensors.
 
     Raises:
-        TraceError: two modules share some of their tensors but not all.
+        TraceError: one module has the same tensor twice.
 
     """
     drafts = _joined(merged)
@@ -36,8 +39,8 @@ def assemble(merged: Merged, *, name: str, source: str, dtypes: Sequence[str], r
         NetworkInput(names.give(draft, f"{draft.wish}_input"), draft.shape, dtype)
         for draft, dtype in zip(merged.inputs, dtypes, strict=True)
     )
-    owners = _owners(drafts)
-    layers = tuple(_layer(draft, names, owners, always=draft in merged.always) for draft in drafts)
+    shared = _shared(drafts)
+    layers = tuple(_layer(draft, names, shared, always=draft in merged.always) for draft in drafts)
     outputs = {output: names.of[draft] for output, draft in merged.outputs.items()}
     graph = Graph(name, source, inputs, layers, outputs, merged.returns)
     _check_shapes(graph, {names.of[draft]: draft for draft in drafts})
@@ -130,43 +133,68 @@ class _Names:
         return name
 
 
-def _owners(drafts: Sequence[Draft]) -> dict[Draft, Draft]:
-    """For each layer whose tensors another layer has already, that other layer.
+@dataclass(slots=True)
+class _Shared:
+    """Tensors that several layers use.
+
+    Attributes:
+        owners: a layer that does the same with the same tensors as one before it -> that one.
+        ties: another layer -> its tensors that belong to layers before it: slot -> (layer, its slot).
+    """
+
+    owners: dict[Draft, Draft] = field(default_factory=dict)
+    ties: dict[Draft, dict[str, tuple[Draft, str]]] = field(default_factory=dict)
+
+
+def _shared(drafts: Sequence[Draft]) -> _Shared:
+    """Which layers use tensors of a layer before them.
 
     Raises:
-        TraceError: some of its tensors are another layer's, or that layer does something else with them.
+        TraceError: one module has the same tensor twice.
 
     """
-    by_tensor: dict[int, Draft] = {}
-    found: dict[Draft, Draft] = {}
+    found = _Shared()
+    first: dict[int, tuple[Draft, str]] = {}
+    alike: dict[Hashable, Draft] = {}
     for draft in drafts:
-        others = {by_tensor[i] for i in draft.tensors.values() if i in by_tensor}
-        if not others:
-            by_tensor |= dict.fromkeys(draft.tensors.values(), draft)
+        if not draft.tensors:
             continue
-        other = next(iter(others))
-        if len(others) > 1 or other.op != draft.op or other.tensors != draft.tensors:
-            shared = " and ".join(f"`{slot or draft.wish}`" for slot, i in draft.tensors.items() if i in by_tensor)
-            raise draft.where.error(
-                f"`{other.wish}` and `{draft.wish}` share {shared}, but not all they have, or they do "
-                "different things with it; such tying is not supported yet",
-                "let both have tensors of their own, or use one module at both places",
-            )
-        found[draft] = other
+        whole = alike.setdefault((draft.op, tuple(draft.tensors.items())), draft)
+        if whole is not draft:
+            found.owners[draft] = whole
+            found.ties[draft] = found.ties[whole]
+            continue
+        _check_different(draft)
+        found.ties[draft] = {slot: first[i] for slot, i in draft.tensors.items() if i in first}
+        first |= {i: (draft, slot) for slot, i in draft.tensors.items() if i not in first}
     return found
 
 
-def _layer(draft: Draft, names: _Names, owners: Mapping[Draft, Draft], *, always: bool) -> Layer:
+def _check_different(draft: Draft) -> None:
+    by_tensor: dict[int, str] = {}
+    for slot, i in draft.tensors.items():
+        if i in by_tensor:
+            raise draft.where.error(
+                f"`{by_tensor[i]}` and `{slot}` of `{draft.wish}` are the same tensor", "let both have their own"
+            )
+        by_tensor[i] = slot
+
+
+def _layer(draft: Draft, names: _Names, shared: _Shared, *, always: bool) -> Layer:
     op = rearrange_op(draft.op) if isinstance(draft.op, Arrangement) else draft.op
     assert op is not None
     if draft.sizes_of:
         op = with_sizes_of(op, tuple(names.of[d] for d in draft.sizes_of))
+    owner, ties = shared.owners.get(draft), shared.ties.get(draft, {})
+    if ties and isinstance(op, Parameter):
+        op = BorrowedParameter(**attributes(op))
     return Layer(
         name=names.give(draft),
         op=op,
         inputs=tuple(names.of[d] for d in draft.inputs),
-        weights_of=names.of[owners[draft]] if draft in owners else None,
+        weights_of=names.of[owner] if owner is not None else None,
         when="always" if always else "train",
+        tied=tuple(Tie(slot, names.of[other], of) for slot, (other, of) in ties.items()),
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from net2net_cli.architecture.graph import Graph, Layer, Mode, Structure
+from net2net_cli.architecture.graph import Graph, Layer, Mode, Structure, tensor_name
 from net2net_cli.architecture.ops import Call
 from net2net_cli.architecture.returns import layers_of, output_names, structure_of
 from net2net_cli.errors import CheckpointError, SpecError
@@ -66,7 +66,7 @@ class Network(nn.Module):
 def build(graph: Graph) -> Network:
     """The network without values: its tensors are on the `meta` device until a state dict is loaded.
 
-    `state_dict()` has exactly the names of `graph.tensors()`. Load with `load_weights`, or with
+    `state_dict()` has the names of `graph.tensors()`, and those of tied tensors. Load with `load_weights`, or with
     `load_state_dict(state, assign=True)`.
 
     Raises:
@@ -75,16 +75,31 @@ def build(graph: Graph) -> Network:
     """
     network = Network(graph)
     with torch.device("meta"):
-        owners = [layer for layer in graph.layers if layer.weights_of is None]
-        for layer in sorted(owners, key=lambda layer: (layer.name.count("."), not layer.op.tensors())):
-            if layer.op.module is not None or layer.op.tensors():
-                network._paths[layer.name] = _place(network, layer)
+        placed = [layer for layer in graph.layers if layer.weights_of is None]
+        placed = [layer for layer in placed if layer.op.module is not None or layer.own_tensors()]
+        for layer in sorted(placed, key=lambda layer: (layer.name.count("."), not layer.op.tensors())):
+            network._paths[layer.name] = _place(network, layer)
+    for layer in graph.layers:
+        _tie(network, layer)
     for layer in graph.layers:
         if layer.weights_of is not None:
             network._paths[layer.name] = network._paths[layer.weights_of]
     modes: tuple[Mode, ...] = ("eval", "train")
     network._plans = {mode: _plan(graph, mode, network._paths) for mode in modes}
     return network
+
+
+def _tie(network: Network, layer: Layer) -> None:
+    """Give a layer the tensors that it shares with other layers."""
+    if layer.weights_of is not None:
+        return
+    for tie in layer.tied:
+        home = (*network._paths[tie.layer], *tie.of.split(".")) if tie.of else network._paths[tie.layer]
+        if layer.op.arity == 0:
+            network._paths[layer.name] = home
+        elif layer.op.module is not None:
+            *outer, last = (*network._paths[layer.name], *tie.slot.split("."))
+            setattr(network.get_submodule(".".join(outer)), last, _at(network, home))
 
 
 def _place(network: Network, layer: Layer) -> tuple[str, ...]:
@@ -125,7 +140,8 @@ def _module(layer: Layer) -> nn.Module:
 
 def _register(container: nn.Module, name: str, layer: Layer) -> None:
     ((_, slot),) = layer.op.tensors().items()
-    value = torch.empty(slot.shape)
+    dtype = getattr(layer.op, "dtype", None)
+    value = torch.empty(slot.shape, dtype=getattr(torch, dtype) if dtype else None)
     if slot.kind == "parameter":
         container.register_parameter(name, nn.Parameter(value))
     else:
@@ -263,4 +279,7 @@ def load_weights(
                 "check that checkpoint and spec fit together",
             )
         state[name] = made[stored]
+    for layer in network._graph.layers:
+        if layer.op.module is not None and layer.weights_of is None:
+            state |= {tensor_name(layer.name, t.slot): state[tensor_name(t.layer, t.of)] for t in layer.tied}
     network.load_state_dict(state, strict=True, assign=True)

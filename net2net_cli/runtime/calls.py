@@ -22,8 +22,8 @@ _TORCH = (
     *("mean", "minimum", "neg", "permute", "reciprocal", "rsqrt", "sin", "split", "sqrt", "square", "squeeze", "sum"),
     *("unflatten", "unsqueeze", "var"),
 )
-_FUNCTIONAL = ("interpolate", "normalize", "pad")
 _METHODS = ("expand", "new_ones", "new_zeros", "view_as")
+_FUNCTIONAL = ("interpolate", "linear", "normalize", "pad")
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{f"operator.{name}": getattr(operator, name) for name in _OPERATORS},

@@ -244,6 +244,8 @@ def quiet(network: nn.Module) -> None:
             module.lower = module.upper = (module.lower + module.upper) / 2
         elif isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0
+        elif isinstance(module, nn.RNNBase):
+            module.dropout = 0.0
         elif type(module).__name__ in _BRANCH_DROPS:
             setattr(module, _BRANCH_DROPS[type(module).__name__], 0.0)
 

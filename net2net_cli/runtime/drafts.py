@@ -47,6 +47,12 @@ class Draft:
         return (*self.inputs, *self.sizes_of)
 
 
+class FinalStates(tuple[Draft, ...]):
+    """The states in which layers and directions of a recurrent module end, each `(n, hidden)`: one tensor to users."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class NamedTuple:
     """A named tuple that `forward` returns."""

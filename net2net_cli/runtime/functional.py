@@ -11,6 +11,7 @@ from net2net_cli.architecture.ops.arithmetic import (
     Add,
     Binary,
     Div,
+    Matmul,
     Mul,
     Parameter,
     Pow,
@@ -19,10 +20,12 @@ from net2net_cli.architecture.ops.arithmetic import (
     ReverseSub,
     Sub,
 )
-from net2net_cli.architecture.ops.conv import Convolution, Linear
-from net2net_cli.architecture.ops.norm import GroupNorm, LayerNorm, PerChannelNorm
+from net2net_cli.architecture.ops.conv import BorrowedLinear, Convolution, Linear
+from net2net_cli.architecture.ops.embedding import Embedding
+from net2net_cli.architecture.ops.norm import GroupNorm, LayerNorm, PerChannelNorm, RMSNorm
 from net2net_cli.architecture.ops.resize import Interpolate
 from net2net_cli.runtime import attending, sections, views
+from net2net_cli.runtime.arrangement import Arrangement
 from net2net_cli.runtime.drafts import Draft
 from net2net_cli.runtime.readings import Readings, spoken
 from net2net_cli.runtime.site import Arguments, Handler, Site, holds_batch
@@ -171,11 +174,38 @@ def convolution(site: Site) -> Draft:
 def linear(site: Site) -> Draft:
     """`F.linear(x, self.fc.weight, self.fc.bias)`."""
     x, slots, _ = _slots(site, "input weight bias")
-    _owned(site, slots)
     weight = slots["weight"]
     assert weight is not None
+    if slots["bias"] is None and _is_of_another(site, weight):
+        return _borrowed(site, x, weight)
+    _owned(site, slots)
     out, inner = (int(n) for n in weight.shape if isinstance(n, int))
     return _layer(site, Linear(in_features=inner, out_features=out, bias=slots["bias"] is not None), x, slots)
+
+
+def _is_of_another(site: Site, weight: Draft) -> bool:
+    """Whether a matrix is the parameter of a module that does something else with it, as an embedding does."""
+    if not isinstance(weight.op, Parameter) or len(weight.shape) != 2:
+        return False
+    cls = Readings().base_of(site.home.model.get_submodule(weight.wish.rpartition(".")[0]))
+    return cls is not None and cls is not Linear
+
+
+def _borrowed(site: Site, x: Draft, weight: Draft) -> Draft:
+    out, inner = (int(n) for n in weight.shape if isinstance(n, int))
+    made = site.emit(BorrowedLinear(inner, out), (x, weight), site.shape(), function="linear")
+    made.tensors = {"weight": weight.tensors[""]}
+    return made
+
+
+def matmul(site: Site) -> Draft:
+    """`x @ self.embed.weight.T` is a linear layer with the weights of another; other products are of activations."""
+    second = site.arguments(Matmul.functions["torch.matmul"]).named.get("other")
+    if isinstance(second, Draft) and isinstance(second.op, Arrangement) and second.op.transposes:
+        (weight,) = second.inputs
+        if _is_of_another(site, weight):
+            return _borrowed(site, site.arguments("input other").tensors[0], weight)
+    return call_of(site, Matmul, Matmul.functions["torch.matmul"])
 
 
 def layer_norm(site: Site) -> Draft:
@@ -186,6 +216,27 @@ def layer_norm(site: Site) -> Draft:
         tuple(found.plain["normalized_shape"]), found.plain.get("eps", 1e-5), affine, slots["bias"] is not None
     )
     return _layer(site, op, x, slots)
+
+
+def rms_norm(site: Site) -> Draft:
+    """`F.rms_norm(x, shape, self.weight)`."""
+    found = site.arguments("input normalized_shape weight eps")
+    slots = {"weight": found.named.get("weight")}
+    op = RMSNorm(tuple(found.plain["normalized_shape"]), found.plain.get("eps"), slots["weight"] is not None)
+    return _layer(site, op, found.named["input"], slots)
+
+
+def embedding(site: Site) -> Draft:
+    """`F.embedding(indices, self.embed.weight)`."""
+    found = site.arguments("input weight padding_idx max_norm norm_type scale_grad_by_freq sparse")
+    if found.plain.get("max_norm") is not None:
+        raise ValueError("`max_norm` rescales its rows in place when they are read")
+    weight = found.named["weight"]
+    rows, width = weight.shape
+    padding, by_frequency = found.plain.get("padding_idx"), found.plain.get("scale_grad_by_freq", False)
+    padding = padding + rows if padding is not None and padding < 0 else padding
+    op = Embedding(rows, width, padding, by_frequency, found.plain.get("sparse", False))
+    return _layer(site, op, found.named["input"], {"weight": weight})
 
 
 def batch_norm(site: Site) -> Draft:
@@ -240,8 +291,12 @@ HANDLERS: dict[str, Handler] = {
     f"{_F}.upsample": interpolate,
     **{f"{_F}.conv{rank}d": convolution for rank in (1, 2, 3)},
     f"{_F}.linear": linear,
+    **dict.fromkeys(Matmul.functions, matmul),
     f"{_F}.layer_norm": layer_norm,
     "torch.layer_norm": layer_norm,
+    f"{_F}.rms_norm": rms_norm,
+    "torch.rms_norm": rms_norm,
+    f"{_F}.embedding": embedding,
     f"{_F}.batch_norm": batch_norm,
     f"{_F}.group_norm": group_norm,
     "torch.group_norm": group_norm,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from net2net_cli.architecture.graph import Graph
+from net2net_cli.architecture.indices import lookup_limit
 from net2net_cli.architecture.spec_values import nearest
 from net2net_cli.checkpoint.torch_file import load_state_dict
 from net2net_cli.errors import CheckpointError, TraceError
@@ -120,7 +121,8 @@ def check_rebuilt(
     """
     rebuilt = build(graph)
     load_weights(rebuilt, tensors.__getitem__)
-    inputs = tuple(_random_like(x) for x in example)
+    limits = [lookup_limit(graph, given.name, 2) for given in graph.inputs]
+    inputs = tuple(_random_like(x, limit) for x, limit in zip(example, limits, strict=True))
     buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
     modes = {module: module.training for module in model.modules()}
     errors = []
@@ -137,12 +139,13 @@ def check_rebuilt(
     return max(errors)
 
 
-def _random_like(example: Tensor) -> Tensor:
+def _random_like(example: Tensor, limit: int) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     shape = (SAMPLES, *example.shape[1:])
     if example.is_floating_point():
         return torch.randn(shape, generator=generator, dtype=torch.float64).to(example.dtype)
-    return torch.randint(0, 2, shape, generator=generator).to(example.dtype)
+    integers = 2 if example.dtype == torch.bool else limit
+    return torch.randint(0, integers, shape, generator=generator).to(example.dtype)
 
 
 def _outputs(network: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
@@ -174,8 +177,10 @@ def load_into(model: nn.Module, weights: Path) -> list[str]:
     loaded = load_state_dict(weights)
     state = dict(loaded.tensors)
     state |= {gone: loaded.tensors[kept] for gone, kept in loaded.aliases.items()}
-    own = model.state_dict()
+    own = model.state_dict(keep_vars=True)
     for name, tensor in own.items():
+        if name not in state and (tied := _tied_name(own, name, state)) is not None:
+            state[name] = state[tied]
         if name not in state:
             if name.endswith("num_batches_tracked"):  # checkpoints from before PyTorch 0.4.1 have none
                 state[name] = np.zeros((), dtype=np.int64)
@@ -192,5 +197,34 @@ def load_into(model: nn.Module, weights: Path) -> list[str]:
         raise CheckpointError(
             f"`{weights}` holds {_listed(extra)}, which the network has not", nearest(extra[0], list(own))
         )
-    model.load_state_dict({name: to_tensor(array) for name, array in state.items()}, strict=True, assign=True)
+    model.load_state_dict(_tied_as_before(own, state, weights), strict=True, assign=True)
     return list(loaded.notes)
+
+
+def _tied_name(own: Mapping[str, Tensor], name: str, state: Mapping[str, Any]) -> str | None:
+    """Another name of the same tensor, under which the file has it."""
+    return next((other for other, tensor in own.items() if tensor is own[name] and other in state), None)
+
+
+def _tied_as_before(own: Mapping[str, Tensor], state: Mapping[str, np.ndarray], weights: Path) -> dict[str, Tensor]:
+    """The file's tensors; what is one tensor in the network is one tensor again.
+
+    Raises:
+        CheckpointError: the file has different numbers for it.
+    """
+    first: dict[int, str] = {}
+    made: dict[str, Tensor] = {}
+    for name, tensor in own.items():
+        kept = first.setdefault(id(tensor), name)
+        if kept != name:
+            if not np.array_equal(state[kept], state[name]):
+                raise CheckpointError(
+                    f"`{kept}` and `{name}` are one tensor in the network, and two different ones in `{weights}`",
+                    "untie them in the network, or give the weights it was trained to",
+                )
+            made[name] = made[kept]
+            continue
+        loaded = to_tensor(state[name])
+        trained = isinstance(tensor, nn.Parameter) and loaded.is_floating_point()
+        made[name] = nn.Parameter(loaded, requires_grad=tensor.requires_grad) if trained else loaded
+    return made

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from net2net_cli.architecture.graph import Graph, NetworkInput
+from net2net_cli.architecture.graph import Graph, Layer, NetworkInput
+from net2net_cli.architecture.indices import lookup_limit, rows, tables
 from net2net_cli.architecture.shapes import Batch, concrete, show
 from net2net_cli.checkpoint.safetensors_file import open_checkpoint
 from net2net_cli.errors import InputError, UsageError
@@ -19,6 +20,9 @@ from net2net_cli.runtime.arrays import to_tensor
 
 LABELS = ("label", "labels", "target", "targets", "y")
 """Arrays of these names are what the samples show, and no input, unless the network says otherwise."""
+
+INTEGERS = 10
+"""Integers below this are drawn for inputs that are looked up in no table."""
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 MEAN = (0.485, 0.456, 0.406)
@@ -43,17 +47,21 @@ class Inputs:
 
 
 def random_inputs(graph: Graph, batch: int, seed: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, ...]:
-    """One batch of standard normal numbers, the same for every dtype and device; integers are 0 … 9."""
+    """One batch of standard normal numbers, the same for every dtype and device.
+
+    Integers that are looked up in an embedding are any of its rows, others 0 … 9.
+    """
     generator = torch.Generator().manual_seed(seed)
-    return tuple(_random(given, batch, generator, dtype) for given in graph.inputs)
+    limits = [lookup_limit(graph, given.name, INTEGERS) for given in graph.inputs]
+    return tuple(_random(given, batch, n, generator, dtype) for given, n in zip(graph.inputs, limits, strict=True))
 
 
-def _random(given: NetworkInput, batch: int, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+def _random(given: NetworkInput, batch: int, limit: int, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
     kind: torch.dtype = getattr(torch, given.dtype)
     shape = concrete(given.shape, batch)
     if kind.is_floating_point:
         return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
-    return torch.randint(0, 2 if kind == torch.bool else 10, shape, generator=generator).to(kind)
+    return torch.randint(0, 2 if kind == torch.bool else limit, shape, generator=generator).to(kind)
 
 
 def load_inputs(path: Path, graph: Graph, limit: int | None = None, *, batch: int = 32) -> Inputs:
@@ -82,6 +90,8 @@ def load_inputs(path: Path, graph: Graph, limit: int | None = None, *, batch: in
     tensors = tuple(
         _fit(path, name, arrays[name], given, limit) for name, given in zip(chosen, graph.inputs, strict=True)
     )
+    for name, given, tensor in zip(chosen, graph.inputs, tensors, strict=True):
+        _check_rows(path, name, tensor, tables(graph).get(given.name))
     count = _count(path, tensors, graph.inputs)
     labels = next((arrays[name] for name in arrays if name in LABELS and name not in chosen), None)
     if labels is not None and (labels.ndim == 0 or len(labels) < count):
@@ -135,6 +145,18 @@ def _fit(path: Path, name: str, array: np.ndarray, given: NetworkInput, limit: i
     if tensor.is_floating_point() and not torch.isfinite(tensor).all():
         raise InputError(f"`{name}` in `{path}` holds values that are no finite numbers", "leave those samples out")
     return tensor if tensor.is_floating_point() else tensor.to(getattr(torch, given.dtype))
+
+
+def _check_rows(path: Path, name: str, tensor: Tensor, table: Layer | None) -> None:
+    """Raise InputError where a number is looked up that a table does not have."""
+    if table is None or not tensor.numel():
+        return
+    low, high = int(tensor.min()), int(tensor.max())
+    if low < 0 or high >= rows(table):
+        raise InputError(
+            f"`{name}` in `{path}` holds {low if low < 0 else high}; `{table.name}` has the rows 0 … {rows(table) - 1}",
+            "prepare it as it was done for training",
+        )
 
 
 def _times(given: NetworkInput) -> int:

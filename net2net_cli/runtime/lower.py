@@ -15,8 +15,9 @@ from net2net_cli.architecture.ops import REGISTRY, Op, dropout
 from net2net_cli.architecture.ops.activation import RReLU
 from net2net_cli.architecture.ops.arithmetic import Parameter
 from net2net_cli.architecture.ops.norm import PerChannelNorm
+from net2net_cli.architecture.ops.recurrent import Recurrent
 from net2net_cli.errors import TraceError
-from net2net_cli.runtime import adapters, views
+from net2net_cli.runtime import adapters, recurrent, views
 from net2net_cli.runtime.arrangement import reshaped
 from net2net_cli.runtime.constants import Constants, triangle_of
 from net2net_cli.runtime.drafts import Draft, NamedTuple, Recorded, Tree
@@ -128,7 +129,7 @@ class Lowering:
         value = self._constants.work_out(node)
         if value is not None and (mask := self._mask(site, value)) is not None:
             return mask
-        for before in map(self._values.get, node.all_input_nodes):
+        for before in map(self._values.get, recurrent.inputs_of(node)):
             if isinstance(before, Draft) and before.trouble is not None:
                 return self._trouble(site, before.trouble)  # the first of several is the cause
         try:
@@ -186,7 +187,7 @@ class Lowering:
         op = Parameter(size=tuple(tensor.shape), trainable=trainable, dtype=dtype)
         return self.add(Draft(op, (), site.shape(), name, site.where, owner=name, tensors={"": id(tensor)}))
 
-    def _module(self, site: Site) -> Draft:
+    def _module(self, site: Site) -> Any:
         path = str(site.node.target)
         module = self.model.get_submodule(path)
         cls = self.tracer.readings.op_of(module)
@@ -206,6 +207,8 @@ class Lowering:
             raise site.error(f"module `{path}` of class `{name}` cannot be said in a spec, because {why}") from None
         draft.wish, draft.owner = path, path if op.tensors() else None
         draft.tensors = {slot: id(attrgetter(slot)(module)) for slot in op.tensors()}
+        if isinstance(op, Recurrent):
+            return recurrent.results(site, draft)
         return draft if single else self._first_of_several(site, draft)
 
     @staticmethod
@@ -213,6 +216,8 @@ class Lowering:
         """What a module is called with: its inputs, and what else there is, by name."""
         names = cls.signature.split() or ["input"]
         given = dict(zip(names, site.node.args, strict=False)) | dict(site.node.kwargs)
+        if recurrent.starts_at_zero(given.get("hx")):
+            del given["hx"]
         if len(site.node.args) > len(names):
             raise site.error(f"module `{path}` is called with more than {len(names)} arguments")
         read = {name: site.read(value) for name, value in given.items() if value is not None}
@@ -299,7 +304,7 @@ class Lowering:
         if isinstance(returned, fx.Proxy):
             if not tensors_in(seen_of(returned.node).first):
                 raise TraceError("the network returns a number or size", "return tensors only")
-            value = self.value_of(returned.node)
+            value = Site(self, returned.node).read(returned.node)
             return list(value) if isinstance(seen_of(returned.node).first, list) else value
         if isinstance(returned, Mapping) and all(isinstance(key, str) for key in returned):
             return {key: self._tree(value) for key, value in returned.items()}

@@ -141,3 +141,30 @@ class ScaledDotProductAttention(nn.Module):
         """Attributes for `print`."""
         shown = f"dropout_p={self.dropout_p}, is_causal={self.is_causal}"
         return f"{shown}, scale={self.scale}, enable_gqa={self.enable_gqa}"
+
+
+class LSTM(nn.LSTM):
+    """Long short-term memory that starts at zero and returns its output sequence alone."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """`(n, time, in)`, or time first, -> `(n, time, directions * hidden)`."""
+        output: Tensor = super().forward(x)[0]
+        return output
+
+
+class GRU(nn.GRU):
+    """Gated recurrent units that start at zero and return their output sequence alone."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """`(n, time, in)`, or time first, -> `(n, time, directions * hidden)`."""
+        output: Tensor = super().forward(x)[0]
+        return output
+
+
+class RNN(nn.RNN):
+    """Plain recurrent units that start at zero and return their output sequence alone."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """`(n, time, in)`, or time first, -> `(n, time, directions * hidden)`."""
+        output: Tensor = super().forward(x)[0]
+        return output

@@ -12,7 +12,8 @@ from net2net_cli.architecture.ops.arithmetic import Maximum, Minimum, Mul
 from net2net_cli.architecture.ops.join import Cat, Chunk, Expand, Select, Slice, Split, positive
 from net2net_cli.architecture.ops.reduce import AMax, AMin
 from net2net_cli.architecture.shapes import Batch, fixed
-from net2net_cli.runtime.drafts import Draft
+from net2net_cli.runtime import recurrent
+from net2net_cli.runtime.drafts import Draft, FinalStates
 from net2net_cli.runtime.seen import seen_of, tensors_in
 from net2net_cli.runtime.site import Handler, Site, Value
 from net2net_cli.runtime.views import source, unsqueezed
@@ -22,12 +23,15 @@ BATCH = "it takes a part of the batch"
 
 def getitem(site: Site) -> Value:
     """`x[:, 0, None, ::2]`, or one of several results of a call."""
-    held = site.read(site.node.args[0])
+    source = site.node.args[0]
+    held = site.home.value_of(source) if isinstance(source, Node) else site.read(source)
     index = site.read(site.node.args[1])
-    if isinstance(held, tuple):
+    if isinstance(held, tuple) and not isinstance(held, FinalStates):
         found: Value = held[index]
         return found
     items = index if isinstance(index, tuple) else (index,)
+    if isinstance(held, FinalStates):
+        held, items = recurrent.item(site, held, index)
     plain = [i for i in items if i is None or i is ... or type(i) in (slice, int)]
     if len(plain) != len(items):
         raise ValueError("an index is a tensor, a list or a condition; numbers and slices are supported")

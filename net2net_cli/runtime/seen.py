@@ -159,6 +159,8 @@ class Runs:
         """Call a module."""
         if self.meta and isinstance(module, adapters.BATCH_NORMS):
             return self.call(torch.empty_like, args, kwargs)
+        if self.meta and isinstance(module, adapters.RECURRENT):
+            return self.call(partial(adapters.results_of_recurrent, module), args, kwargs)
         if module not in self._twins:
             self._twins[module] = adapters.twin_of(module, self._convert)
         twin = self._twins[module]

@@ -12,10 +12,11 @@ from torch import nn
 from torch.fx.node import Node
 
 from net2net_cli.architecture.ops import Op
+from net2net_cli.architecture.ops.join import Cat
 from net2net_cli.architecture.shapes import Batch, Shape, show
 from net2net_cli.errors import Net2NetError, TraceError
-from net2net_cli.runtime.arrangement import Arrangement
-from net2net_cli.runtime.drafts import Draft
+from net2net_cli.runtime.arrangement import Arrangement, reshaped
+from net2net_cli.runtime.drafts import Draft, FinalStates
 from net2net_cli.runtime.readings import spoken
 from net2net_cli.runtime.seen import Seen, dim_of, seen_of, shape_of, tensors_in
 from net2net_cli.runtime.tracer import NAMED, WHERE
@@ -128,12 +129,31 @@ class Site:
         """An argument: drafts for tensors, a `Batch` for sizes that scale with the batch, plain values as they are."""
         if isinstance(argument, Node):
             seen = seen_of(argument)
-            return self.home.value_of(argument) if tensors_in(seen.first) else plain(seen.values, self.home.batches)
+            given = tensors_in(seen.first)
+            return self.whole(self.home.value_of(argument)) if given else plain(seen.values, self.home.batches)
         if isinstance(argument, slice):
             return slice(self.read(argument.start), self.read(argument.stop), self.read(argument.step))
         if isinstance(argument, (list, tuple, torch.Size)):
             return tuple(self.read(a) for a in argument)
         return argument
+
+    def whole(self, value: Any) -> Any:
+        """A value with final states of recurrent modules as the tensors that they are to users."""
+        if isinstance(value, FinalStates):
+            return self.stacked(value)
+        return tuple(map(self.whole, value)) if isinstance(value, tuple) else value
+
+    def stacked(self, states: Sequence[Draft]) -> Draft:
+        """States as one tensor, `(states, n, hidden)`.
+
+        Raises:
+            TraceError: one of them is not known.
+        """
+        for state in states:
+            if state.trouble is not None:
+                raise state.trouble
+        rows = [self.emit(reshaped(s.shape, (1, *s.shape), flatten=False), (s,), function="unsqueeze") for s in states]
+        return self.emit(Cat(dim=0), rows) if len(rows) > 1 else rows[0]
 
     def nodes(self, signature: str) -> dict[str, Any]:
         """Arguments by the names of a signature, as they were recorded.

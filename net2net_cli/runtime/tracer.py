@@ -146,14 +146,20 @@ class Tracer(fx.Tracer):
             if self.runs.meta:
                 self._meta_failed = True
                 raise MetaFailedError from wrong
-            hint = (
-                f"tracing runs the network at batch sizes {self.runs.batches}: take sizes from tensors, as `x.shape[0]`"
-            )
-            raise self.fail(f"`{spoken(node)}` fails: {_first_line(wrong)}", hint) from wrong
+            raise self.fail(f"`{spoken(node)}` fails: {_first_line(wrong)}", self._hint(node)) from wrong
         finally:
             self._running = before
         self._refuse_values(node, seen)
         return seen
+
+    def _hint(self, node: Node) -> str:
+        """What may have made a call fail."""
+        module = self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
+        looks_up = isinstance(module, nn.Embedding) or node.target is torch.nn.functional.embedding
+        given = tensors_in([seen_of(n).first for n in node.all_input_nodes])
+        if looks_up and given and given[0].is_floating_point():
+            return "an embedding looks up integers: give its input as `--input 16:int64`, or as a `LongTensor`"
+        return f"tracing runs the network at batch sizes {self.runs.batches}: take sizes from tensors, as `x.shape[0]`"
 
     def _call(self, node: Node) -> Seen:
         if node.op == "call_module":

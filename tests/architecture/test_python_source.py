@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -387,6 +388,15 @@ def test_a_name_that_no_class_can_have_is_refused(name: str) -> None:
 )
 def test_a_class_name_is_made_of_the_networks(name: str, expected: str) -> None:
     assert class_name_for(Graph(name, "s", (), (), {})) == expected
+
+
+def test_a_network_called_like_a_class_that_its_file_defines_gets_another_name() -> None:
+    gru = make("GRU", 3, 4, 1, True, True, 0.0, False)
+    graph = replace(single(gru, (N, 5, 3)), name="GRU")
+    assert class_name_for(graph) == "NetworkGRU"
+    with pytest.raises(UsageError, match="is no name for a class"):
+        python_source(graph, class_name="GRU")
+    check(graph)
 
 
 def test_exporting_needs_no_torch() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from net2net_cli.architecture.graph import Graph, Layer, NetworkInput
+from net2net_cli.architecture.graph import Graph, Layer, NetworkInput, Tie
 from net2net_cli.architecture.ops import REGISTRY, Op, SizeOf
 from net2net_cli.architecture.shapes import Batch
 from net2net_cli.architecture.spec_file import LAYER_KEYS, from_json_text, to_json_text
@@ -52,6 +52,7 @@ def residual() -> Graph:
         Layer("flatten", make("rearrange", "n (g c) h w -> n (c g h w)", {"g": 2}), ("pool",)),
         Layer("fc", make("Linear", 32, 5, True), ("flatten",)),
         Layer("aux", make("Linear", 32, 5, False), ("flatten",), when="train"),
+        Layer("tied", conv(4, 4), ("relu",), when="train", tied=(Tie("weight", "again", "weight"),)),
     )
     returns: dict[Any, Any] = {
         "eval": {"dict": {"out": "out", "none": None}},
@@ -192,6 +193,24 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "another op's tensors": (lambda d: layer(d, "again_1").update(weights_of="stem.conv"), "op or attributes differ"),
     "no owner": (lambda d: layer(d, "again_1").update(weights_of=None), "`layers[4].weights_of`"),
     "a tensor twice": (lambda d: layer(d, "scale").update(name="fc.weight"), "reads `scale`"),
+    "no pair": (lambda d: layer(d, "tied").update(tied={"weight": "again"}), "a list of a layer and its tensor is"),
+    "a tie of no tensor": (
+        lambda d: layer(d, "tied").update(tied={"bias": ["again", "bias"]}),
+        "no tensor of `Conv2d`",
+    ),
+    "a tie to no layer": (lambda d: layer(d, "tied").update(tied={"weight": ["f", "weight"]}), "is no layer before it"),
+    "a tie to no owner": (
+        lambda d: layer(d, "tied").update(tied={"weight": ["again_1", "weight"]}),
+        "no tensor that `again_1` owns",
+    ),
+    "a tie to another shape": (
+        lambda d: layer(d, "tied").update(tied={"weight": ["fc", "weight"]}),
+        "is a parameter of shape 5×32; a parameter of 4×4×3×3 is needed",
+    ),
+    "borrowed from nobody": (
+        lambda d: layer(d, "scaled").update(op="linear", in_features=4, out_features=4),
+        "has no `weight` in `tied`",
+    ),
     "when it likes": (lambda d: layer(d, "aux").update(when="eval"), "`always` or `train` is needed"),
     "no outputs": (lambda d: d.update(outputs={}), "a network has at least one output"),
     "an unknown output": (lambda d: d["outputs"].update(out="fcc"), "`outputs.out` is `fcc`, which no layer makes"),
@@ -228,7 +247,7 @@ def test_a_layer_that_always_runs_may_not_read_what_training_alone_makes() -> No
     def change(document: dict[str, Any]) -> None:
         document["layers"].append({"name": "late", "op": "ReLU", "inputs": ["aux"]})
 
-    assert "`when` of layer `late`" in refusal(changed(change)).message.replace("layers[15].", "")
+    assert "`when` of layer `late`" in refusal(changed(change)).message.replace("layers[16].", "")
 
 
 def test_two_layers_may_not_own_one_tensor() -> None:

@@ -12,7 +12,8 @@ from channels.sketch import chain, conv, deconv, layer, linear, make, network, n
 from net2net_cli.architecture.graph import Graph
 from net2net_cli.channels.labels import Labels, find_labels
 from net2net_cli.channels.layout import layout, unchanged
-from net2net_cli.channels.positions import PositionFlow, StudentRun, run_student
+from net2net_cli.channels.positions import PositionFlow, run_student
+from net2net_cli.channels.student import StudentRun
 from net2net_cli.channels.unions import Ints
 from net2net_cli.errors import GrowthRefusedError
 

@@ -10,7 +10,7 @@ from net2net_cli.architecture.graph import Graph
 from net2net_cli.architecture.ops.join import IndexSelect
 from net2net_cli.architecture.ops.shape import Rearrange
 from net2net_cli.channels.counts import Demand, NoCountsError, labels_of, prove, solve
-from net2net_cli.channels.positions import StudentRun
+from net2net_cli.channels.student import StudentRun
 from net2net_cli.errors import GrowthRefusedError
 
 SHUFFLE = make("rearrange", "n (g c) h w -> n (c g) h w", {"g": 2})

@@ -10,7 +10,10 @@ import torch
 from PIL import Image
 from safetensors.numpy import save_file
 
-from net2net_cli.architecture.graph import Graph, NetworkInput
+from net2net_cli.architecture.graph import Graph, Layer, NetworkInput
+from net2net_cli.architecture.ops.arithmetic import Add
+from net2net_cli.architecture.ops.embedding import Embedding
+from net2net_cli.architecture.ops.join import Slice
 from net2net_cli.architecture.shapes import Batch
 from net2net_cli.errors import InputError, UsageError
 from net2net_cli.runtime.inputs import load_inputs, random_inputs
@@ -42,6 +45,42 @@ def test_random_integers_are_small_and_the_batch_has_its_multiple() -> None:
     x, mask = random_inputs(TWO, 50, 0)
     assert (x.shape, mask.shape) == ((50, 3), (100, 3))
     assert (int(mask.min()), int(mask.max())) == (0, 9)
+
+
+def table(rows: int, value: str, name: str = "embed") -> Layer:
+    return Layer(name, Embedding(rows, 3, None, scale_grad_by_freq=False, sparse=False), (value,))
+
+
+LOOKED_UP = Graph(
+    "n",
+    "s",
+    (NetworkInput("words", (N, 5), "int64"), NetworkInput("other", (N, 5), "int64")),
+    (
+        table(200, "words"),
+        Layer("part", Slice(dim=1, start=0, stop=2, step=1), ("words",)),
+        table(100, "part", "narrow"),
+        Layer("next", Add(scalar=1), ("other",)),
+        table(7, "next", "moved"),
+    ),
+    {"a": "embed", "b": "narrow", "c": "moved"},
+)
+
+
+def test_random_words_are_any_row_of_the_smallest_table_that_they_are_looked_up_in() -> None:
+    words, other = random_inputs(LOOKED_UP, 300, 0)
+    assert (int(words.min()), int(words.max())) == (0, 99)
+    assert int(other.max()) == 6
+
+
+@pytest.mark.parametrize("wrong", [-1, 100])
+def test_words_that_a_table_does_not_have_are_refused(tmp_path: Path, wrong: int) -> None:
+    words = np.zeros((2, 5), dtype=np.int64)
+    save_file({"words": words, "other": words}, tmp_path / "good.safetensors")
+    assert len(load_inputs(tmp_path / "good.safetensors", LOOKED_UP).batches) == 1
+    words[1, 2] = wrong
+    save_file({"words": words, "other": words * 0}, tmp_path / "bad.safetensors")
+    with pytest.raises(InputError, match=f"`words` in .* holds {wrong}; `narrow` has the rows 0 … 99"):
+        load_inputs(tmp_path / "bad.safetensors", LOOKED_UP)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".npz"])

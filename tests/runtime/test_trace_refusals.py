@@ -127,7 +127,7 @@ def test_the_module_and_the_code_are_in_the_message() -> None:
         (lambda: nn.Sequential(nn.LazyLinear(6)), "lazy", "one batch"),
         (lambda: nn.DataParallel(nn.Linear(6, 6)), "`DataParallel`", "model.module"),
         (lambda: torch.jit.trace(nn.Linear(6, 6), torch.randn(X)), "TorchScript", "Python class"),  # type: ignore[no-untyped-call]
-        (lambda: nn.Sequential(nn.LSTM(6, 6)), "module `0` is a `torch.nn.modules.rnn.LSTM`", "schema"),
+        (lambda: nn.Sequential(nn.Fold((3, 4), 2)), "module `0` is a `torch.nn.modules.fold.Fold`", "schema"),
         (lambda: nn.Sequential(nn.Softmax()), "module `0` of class `torch.nn.modules.activation.Softmax`", None),
         (lambda: nn.Linear(6, 6), "no parameter `weight` of a submodule", "torch.nn"),
     ],
@@ -149,10 +149,10 @@ def test_a_weight_that_is_computed_is_refused() -> None:
     assert "in module `0` of class `Standardised`" in error.message
 
 
-def test_tensors_that_are_shared_in_part_are_refused() -> None:
-    model = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6))
-    model[1].weight = model[0].weight
-    assert "`0` and `1` share `weight`, but not all" in refusal(model).message
+def test_a_module_with_one_tensor_at_two_places_is_refused() -> None:
+    gru = nn.GRU(6, 6, batch_first=True)
+    gru.bias_hh_l0 = gru.bias_ih_l0
+    assert "`bias_ih_l0` and `bias_hh_l0` of `0` are the same tensor" in refusal(nn.Sequential(gru)).message
 
 
 def test_buffers_outside_of_the_state_dict_are_refused() -> None:

@@ -272,15 +272,32 @@ class Parameter(Op):
 
     size: tuple[int, ...]
     trainable: bool = True
-    dtype: Literal["bool", "uint8", "int8", "int16", "int32", "int64"] | None = None
+    dtype: Literal["int64", "int32", "int16", "int8", "uint8", "bool"] | None = None
+
+    def check(self) -> None:
+        if self.trainable and self.dtype is not None:
+            raise ValueError("integers are not trained")
 
     def tensors(self) -> dict[str, TensorSlot]:
-        return {"": TensorSlot(self.size, "parameter" if self.trainable else "buffer", default=0.0)}
+        kind = "parameter" if self.trainable else "buffer"
+        return {"": TensorSlot(self.size, kind, integer=self.dtype is not None, default=0.0)}
 
     def shape(self, *inputs: Shape) -> Shape:
         return self.size
 
     def flow(self, f: Flow, *inputs: Channels) -> Axes:
         axes = tuple(f.create("", i, n) if n > 1 else None for i, n in enumerate(self.size))
+        f.set(size=tuple(f.width(a, n) for a, n in zip(axes, self.size, strict=True)))
+        return axes
+
+
+@op("BorrowedParameter")
+class BorrowedParameter(Parameter):
+    """The value of a tensor that belongs to another layer: every axis of it is that layer's, those of one slice too."""
+
+    borrows = True
+
+    def flow(self, f: Flow, *inputs: Channels) -> Axes:
+        axes = tuple(f.create("", i, n) for i, n in enumerate(self.size))
         f.set(size=tuple(f.width(a, n) for a, n in zip(axes, self.size, strict=True)))
         return axes

@@ -33,8 +33,8 @@ class TensorSlot:
         shape: of the teacher's tensor.
         kind: `parameter` (trained) or `buffer` (kept).
         integer: it counts and is never scaled (`num_batches_tracked`).
-        default: what PyTorch fills a fresh one with; a number, or `kaiming` for its usual uniform draw.
-        values: what it always holds, where that follows from the op's attributes.
+        default: what PyTorch fills a fresh one with; a number, `normal`, or `kaiming` for its usual uniform draw.
+        fan_in: what that draw goes by, where it is not the size of a row of `weight`.
 
     """
 
@@ -43,6 +43,7 @@ class TensorSlot:
     integer: bool = False
     default: float | str = "kaiming"
     values: npt.NDArray[Any] | None = field(default=None, compare=False, repr=False)
+    fan_in: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,8 @@ class Op:
     """Parameters of the module's `forward` that are further inputs, in this order, where tensors are given for them."""
     silent: ClassVar[tuple[str, ...]] = ("weight", "bias")
     """Parameters whose being zero makes the output zero."""
+    borrows: ClassVar[bool] = False
+    """Whether its tensors always belong to another layer."""
 
     @classmethod
     def from_module(cls, module: Any) -> Self:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 from net2net_cli.architecture.flow import Axes, Channels, Flow
-from net2net_cli.architecture.ops.base import Op, TensorSlot, op
+from net2net_cli.architecture.ops.base import Call, Input, Op, TensorSlot, op
 from net2net_cli.architecture.shapes import Dim, Shape, fixed
 
 
@@ -174,6 +174,39 @@ class ConvTranspose3d(TransposedConvolution):
     """Transposed convolution over three axes."""
 
     rank = 3
+
+
+@op("linear")
+class BorrowedLinear(Op):
+    """x Wᵀ over the last axis, with the weights of another layer: `F.linear(x, self.embed.weight)`.
+
+    Its second input is the value of those weights, as a layer of their own.
+    """
+
+    arity = 2
+    borrows = True
+
+    in_features: int
+    out_features: int
+
+    def tensors(self) -> dict[str, TensorSlot]:
+        return {"weight": TensorSlot((self.out_features, self.in_features))}
+
+    def shape(self, *inputs: Shape) -> Shape:
+        x, weight = inputs
+        if x[-1] != self.in_features or weight != (self.out_features, self.in_features):
+            raise ValueError(f"an input of {self.in_features} features and their weights are needed")
+        return (*x[:-1], self.out_features)
+
+    def flow(self, f: Flow, *inputs: Channels) -> Axes:
+        *outer, features = inputs[0].axes
+        out = f.create("weight", 0, self.out_features)
+        f.consume("weight", 1, features, size=self.in_features, rows=0)
+        f.set(in_features=f.width(features, self.in_features), out_features=f.width(out, self.out_features))
+        return (*outer, out)
+
+    def call(self, shapes: tuple[Shape, ...]) -> Call:
+        return Call("torch.nn.functional.linear", (Input(0), Input(1)))
 
 
 @op("Linear", module="torch.nn.Linear")

@@ -223,6 +223,49 @@ class LayerNorm(Op):
         return out
 
 
+@op("RMSNorm", module="torch.nn.RMSNorm")
+class RMSNorm(Op):
+    """Divides by the root mean square over the last axes (Zhang & Sennrich 2019, arXiv:1910.07467).
+
+    Exact for equally many copies throughout, and a tail of zeros.
+
+    Attributes:
+        eps: None for the smallest step at 1 of the input's type.
+    """
+
+    linear = True
+    silent: ClassVar[tuple[str, ...]] = ("weight",)
+
+    normalized_shape: tuple[int, ...]
+    eps: float | None
+    elementwise_affine: bool
+
+    def tensors(self) -> dict[str, TensorSlot]:
+        return {"weight": TensorSlot(self.normalized_shape, default=1.0)} if self.elementwise_affine else {}
+
+    def shape(self, *inputs: Shape) -> Shape:
+        (x,) = inputs
+        if x[len(x) - len(self.normalized_shape) :] != self.normalized_shape:
+            raise ValueError(f"the last axes of its input are {x}; {self.normalized_shape} are needed")
+        return x
+
+    def flow(self, f: Flow, *inputs: Channels) -> Axes:
+        axes = inputs[0].axes
+        last = axes[len(axes) - len(self.normalized_shape) :]
+        f.set(normalized_shape=tuple(f.width(a, n) for a, n in zip(last, self.normalized_shape, strict=True)))
+        why = "takes the mean of squares over it"
+        if len(last) == 1 and self.elementwise_affine and self.eps is not None:
+            (size,) = self.normalized_shape
+            out = f.normalise(last[0], size=size, tail="zero", why=why)
+            f.unscale("weight", 0, last[0], size=size)
+            return (*axes[:-1], out)
+        for i, (axis, size) in enumerate(zip(last, self.normalized_shape, strict=True)):
+            f.uniform(axis, why)
+            if self.elementwise_affine:
+                f.carry("weight", i, axis, size=size)
+        return axes
+
+
 @op("LocalResponseNorm", module="torch.nn.LocalResponseNorm")
 class LocalResponseNorm(Op):
     """Divides by a sum over neighbouring channels (Krizhevsky et al. 2012): copies would change the neighbourhood."""

@@ -1,0 +1,364 @@
+"""Networks over text, audio and other sequences: embeddings, tied heads, recurrent layers, RMSNorm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - everyone's name for it
+
+from net2net_cli import Net2Net
+from net2net_cli.errors import GrowthRefusedError, SpecError
+from net2net_cli.growth.plan import SPLITS
+from zoo.growing import TOLERANCE, WIDTHS, Teacher, cause, check_growth, error
+from zoo.test_zoo import shortened
+
+WORDS, STEPS = 23, 9
+
+
+def tokens(count: int = 6, *, seed: int = 0) -> Tensor:
+    return torch.randint(0, WORDS, (count, STEPS), generator=torch.Generator().manual_seed(seed))
+
+
+def signals(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(6, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+class TextClassifier(nn.Module):
+    """A bidirectional LSTM, pooled over time by learned attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(WORDS, 6, padding_idx=0)
+        self.lstm = nn.LSTM(6, 5, num_layers=2, batch_first=True, bidirectional=True, dropout=0.2)
+        self.hidden = nn.Linear(10, 4)
+        self.score = nn.Linear(4, 1, bias=False)
+        self.fc = nn.Linear(10, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        states, _ = self.lstm(self.embed(x))
+        weights = torch.softmax(self.score(torch.tanh(self.hidden(states))), dim=1)
+        out: Tensor = self.fc((weights * states).sum(1))
+        return out
+
+
+class FinalStates(nn.Module):
+    """The last layer's final states, forward and backward, as most tutorials join them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(WORDS, 4)
+        self.rnn = nn.GRU(4, 7, num_layers=2, batch_first=True, bidirectional=True)
+        self.fc = nn.Linear(14, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, h = self.rnn(self.embed(x))
+        out: Tensor = self.fc(torch.cat([h[-2], h[-1]], dim=1))
+        return out
+
+
+class TimeFirst(nn.Module):
+    """No `batch_first`, no biases, states that start at zero and say so, one hidden unit at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide = nn.LSTM(1, 6, bias=False)
+        self.narrow = nn.LSTM(6, 1)
+        self.fc = nn.Linear(1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.transpose(0, 1)
+        start = torch.zeros(1, x.shape[1], 6, dtype=x.dtype)
+        states, _ = self.wide(x, (start, torch.zeros_like(start)))
+        _, (h, _) = self.narrow(states)
+        out: Tensor = self.fc(h.squeeze(0))
+        return out
+
+
+class LanguageModel(nn.Module):
+    """A GRU whose output layer is tied to its embedding, behind a layer norm."""
+
+    def __init__(self, width: int = 6, hidden: int = 7) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(WORDS, width)
+        self.gru = nn.GRU(width, hidden, batch_first=True)
+        self.proj = nn.Linear(hidden, width)
+        self.norm = nn.LayerNorm(width)
+        self.drop = nn.Dropout(0.1)
+        self.head = nn.Linear(width, WORDS)
+        self.head.weight = self.embed.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        x = x + self.proj(self.gru(x)[0])
+        out: Tensor = self.head(self.drop(self.norm(x)))
+        return out
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.linspace(0.5, 1.5, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * self.weight
+
+
+class Llama(nn.Module):
+    """A block with norms written by hand, attention by matrix products, SwiGLU; a tied head behind `nn.RMSNorm`."""
+
+    def __init__(self, dim: int = 8, heads: int = 2) -> None:
+        super().__init__()
+        self.heads = heads
+        self.embed = nn.Embedding(WORDS, dim)
+        self.norm1, self.norm2 = RMSNorm(dim), RMSNorm(dim)
+        self.q, self.k, self.v, self.o = (nn.Linear(dim, dim, bias=False) for _ in range(4))
+        self.gate, self.up = nn.Linear(dim, 11, bias=False), nn.Linear(dim, 11, bias=False)
+        self.down = nn.Linear(11, dim, bias=False)
+        self.norm = nn.RMSNorm(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        y = self.norm1(x)
+        q, k, v = (f(y).view(y.shape[0], STEPS, self.heads, -1).transpose(1, 2) for f in (self.q, self.k, self.v))
+        scores = torch.softmax(q @ k.transpose(2, 3) / math.sqrt(4), dim=-1)
+        x = x + self.o((scores @ v).transpose(1, 2).flatten(2))
+        y = self.norm2(x)
+        x = x + self.down(F.silu(self.gate(y)) * self.up(y))
+        return F.linear(self.norm(x), self.embed.weight)
+
+
+class Audio(nn.Module):
+    """Convolutions over one channel of samples, a GRU and a plain recurrent layer over their frames."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn = nn.Conv1d(1, 4, 5, stride=2, padding=2), nn.BatchNorm1d(4)
+        self.conv2 = nn.Conv1d(4, 5, 3, stride=2, padding=1)
+        self.gru = nn.GRU(5, 5, batch_first=True)
+        self.rnn = nn.RNN(5, 6, batch_first=True, nonlinearity="relu")
+        self.fc = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.conv2(torch.relu(self.bn(self.conv1(x)))))
+        states, _ = self.rnn(self.gru(x.transpose(1, 2))[0])
+        out: Tensor = self.fc(states[:, -1])
+        return out
+
+
+class Siamese(nn.Module):
+    """Two sentences through one embedding and one LSTM."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(WORDS, 3)
+        self.lstm = nn.LSTM(3, 4, batch_first=True)
+        self.fc = nn.Linear(8, 2)
+
+    def encoded(self, x: Tensor) -> Tensor:
+        _, (h, _) = self.lstm(self.embed(x))
+        found: Tensor = h[-1]
+        return found
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        left, right = self.encoded(a), self.encoded(b)
+        out: Tensor = self.fc(torch.cat([(left - right).abs(), left * right], dim=1))
+        return out
+
+
+class TokensAndNumbers(nn.Module):
+    """An embedding of width 1 beside numbers, with positions in a buffer of integers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.place = nn.Embedding(WORDS, 1), nn.Embedding(STEPS, 1)
+        self.register_buffer("places", torch.arange(STEPS))
+        self.numbers = nn.Linear(2, 3)
+        self.lstm = nn.LSTM(4, 5, batch_first=True)
+        self.fc = nn.Linear(5, 2)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        words = self.embed(x) + self.place(self.places)
+        states, _ = self.lstm(torch.cat([words, self.numbers(y)], dim=2))
+        out: Tensor = self.fc(states.mean(1))
+        return out
+
+
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
+    "text classifier": (TextClassifier, (tokens(),)),
+    "final states": (FinalStates, (tokens(),)),
+    "time first": (TimeFirst, (signals(STEPS, 1),)),
+    "language model": (LanguageModel, (tokens(),)),
+    "llama": (Llama, (tokens(),)),
+    "audio": (Audio, (signals(1, 40),)),
+    "siamese": (Siamese, (tokens(), tokens(seed=1))),
+    "tokens and numbers": (TokensAndNumbers, (tokens(), signals(STEPS, 2))),
+}
+
+GROW = ("Conv", "Linear", "Embedding", "LSTM", "GRU", "RNN")
+
+OUTPUT = {"fc": "it is the network's output `out`"}
+BY_SIX = dict.fromkeys(("=+1", "=1.5x"), "its channels only grow 6 at a time")
+BY_EIGHT = dict.fromkeys(("=+1", "=1.5x"), "its channels only grow 8 at a time")
+
+REFUSED: dict[str, dict[str, str]] = {
+    **dict.fromkeys(("final states", "time first", "audio", "siamese", "tokens and numbers"), OUTPUT),
+    "text classifier": OUTPUT | {"score": "`mul` stretches its one slice over the other operand"},
+    "language model": {
+        **{f"{layer}{width}": why for layer in ("embed", "proj") for width, why in BY_SIX.items()},
+        "head": "`embed` looks up its rows by number",
+    },
+    "llama": {
+        **{f"{layer}{width}": why for layer in ("embed", "o", "down") for width, why in BY_EIGHT.items()},
+        "v=+1": "its channels only grow 4 at a time",
+    },
+}
+
+PASSED_OVER = {"llama": ("q", "k")}
+"""Layers whose growth is another test's: sizes of heads."""
+
+
+@cache
+def teacher(name: str) -> Teacher:
+    make, inputs = NETWORKS[name]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Teacher.on(make(), inputs)
+
+
+def growable(name: str) -> list[str]:
+    graph = teacher(name).net.graph
+    able = [layer.name for layer in graph.layers if layer.own_tensors() and layer.op.name.startswith(GROW)]
+    return [layer for layer in able if layer not in PASSED_OVER.get(name, ())]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_layer_is_widened_exactly_or_refused_for_the_reason_that_is_known(name: str) -> None:
+    one = teacher(name)
+    refused: dict[str, dict[str, str]] = {}
+    for layer in growable(name):
+        for width in WIDTHS:
+            for split in SPLITS:
+                try:
+                    student = one.net.widen({layer: width}, split=split)
+                except GrowthRefusedError as refusal:
+                    refused.setdefault(layer, {})[width] = cause(one.net, refusal)
+                    continue
+                check_growth(one, student, [layer] if split == "ownership" else [])
+    assert shortened(refused) == REFUSED[name]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_all_layers_grow_together_and_their_copies_grow_again(name: str) -> None:
+    one = teacher(name)
+    student = one.net.widen({"**": "2x"}, where_possible=True, seed=1)
+    again = student.widen({"**": "2x"}, where_possible=True, split="random", seed=2)
+    check_growth(one, again, ["embed"] if "embed" in one.net.graph.by_name else [])
+    assert again.tensor_info("fc.weight" if name not in ("language model", "llama") else "embed.weight").shape[0] > 1
+
+
+def test_seven_hidden_units_become_ten_in_every_layer_and_direction() -> None:
+    one = teacher("final states")
+    for split in SPLITS:
+        student = one.net.widen({"rnn": 10}, split=split)
+        check_growth(one, student, ["rnn"])
+    assert student.tensor_info("rnn.weight_hh_l0").shape == (30, 10)
+    assert student.tensor_info("rnn.weight_ih_l1_reverse").shape == (30, 20)
+
+
+def test_a_language_model_grows_into_a_wider_one_of_its_class_and_stays_tied() -> None:
+    one, target = teacher("language model"), LanguageModel(12, 11).double().eval()
+    student = one.net.grow(Net2Net.from_module(target, tokens()).graph)
+    state = {name: torch.from_numpy(student.tensor(name).copy()) for name in target.state_dict()}
+    target.load_state_dict(state, strict=True)
+    assert target.head.weight is target.embed.weight
+    assert error(one.expected["eval"], [target(tokens()).detach()]) <= TOLERANCE
+
+
+def test_a_target_whose_head_is_not_tied_is_refused() -> None:
+    target = LanguageModel(12, 11)
+    target.head.weight = nn.Parameter(target.head.weight.detach().clone())
+    graph = Net2Net.from_module(target, tokens()).graph
+    with pytest.raises(GrowthRefusedError, match="`head` is tied to another layer in one of the two networks alone"):
+        teacher("language model").net.grow(graph)
+    with pytest.raises(SpecError, match="`head` shares the tensor `weight` of `embed` in the teacher, and not"):
+        teacher("language model").net.widen(like=graph)
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "why"),
+    [
+        ("text classifier", "lstm", "neither a convolution nor a linear layer, but `LSTM`"),
+        ("text classifier", "embed", "neither a convolution nor a linear layer, but `Embedding`"),
+        ("language model", "head", "output"),
+        ("language model", "proj", "`add` (add) comes before any activation"),
+    ],
+)
+def test_layers_that_nothing_can_be_inserted_behind_say_why(name: str, layer: str, why: str) -> None:
+    with pytest.raises(GrowthRefusedError) as refused:
+        teacher(name).net.deepen([layer])
+    assert why in refused.value.message
+
+
+def test_random_padding_has_the_shapes_of_widening() -> None:
+    net = teacher("language model").net
+    wide, padded = net.widen({"embed": "2x", "gru": "+1"}), net.random_pad({"embed": "2x", "gru": "+1"})
+    assert wide.graph == padded.graph
+    np.testing.assert_array_equal(padded.tensor("norm.weight")[::2], net.tensor("norm.weight"))
+    assert padded.to_module()(tokens()).isfinite().all()
+
+
+def test_scrambling_one_hidden_unit_of_a_copy_is_seen() -> None:
+    one = teacher("final states")
+    module = one.net.widen({"rnn": "2x"}).to_module()
+    with torch.no_grad():
+        module.get_parameter("rnn.weight_hh_l1_reverse")[3] += 0.5
+    assert error(one.expected["eval"], [module.eval()(tokens()).detach()]) > 1e-6
+
+
+class Completion(nn.Module):
+    """Two sentences through one norm and one tied head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(WORDS, 4)
+        self.norm = nn.RMSNorm(4)
+        self.head = nn.Linear(4, WORDS, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        return self.head(self.norm(self.embed(a))), self.head(self.norm(self.embed(b)).mean(1))
+
+
+def test_a_norm_and_a_tied_head_that_are_used_twice_take_the_factor_once() -> None:
+    torch.manual_seed(0)
+    one = Teacher.on(Completion(), (tokens(), tokens(seed=1)))
+    check_growth(one, one.net.widen({"embed": "3x"}), ["embed", "norm"])
+
+
+class ReadAsAMatrix(nn.Module):
+    """An embedding of width 1 whose table is the last layer's weight, with a linear layer between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(WORDS, 1)
+        self.proj = nn.Linear(1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = torch.relu(self.proj(self.embed(x))) @ self.embed.weight.T
+        return out
+
+
+def test_without_a_norm_a_linear_layer_makes_room_for_any_width_of_a_tied_embedding() -> None:
+    torch.manual_seed(0)
+    one = Teacher.on(ReadAsAMatrix(), (tokens(),))
+    for split in SPLITS:
+        student = one.net.widen({"embed": 3}, split=split)
+        check_growth(one, student, ["embed", "proj"])
+    wider = student.widen({"embed": "+1"}, seed=3)  # some channels have two copies, others one
+    check_growth(one, wider, ["embed", "proj"])
