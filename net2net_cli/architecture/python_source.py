@@ -10,9 +10,12 @@ from importlib import resources
 from itertools import groupby
 from typing import Any
 
+from net2net_cli.architecture.arguments import Form
 from net2net_cli.architecture.graph import Graph, Layer, Mode, Structure, When
 from net2net_cli.architecture.ops import Call, Input, SizeOf
+from net2net_cli.architecture.ops.opaque import THE_MODULE, Opaque
 from net2net_cli.architecture.python_chains import find_chains
+from net2net_cli.architecture.python_code import ATTRIBUTE, dtypes_in, imports_of, plain, written
 from net2net_cli.architecture.python_layout import (
     INDENT,
     Expression,
@@ -83,7 +86,9 @@ class _Writer:
         self.types: dict[tuple[str, tuple[str, ...]], str] = {}
         for structure in self.returns.values():
             self._name_types(structure)
-        self.taken = {*_RESERVED, class_name, *self.types.values()}
+        self.imported = imports_of(graph)
+        roots = (name.partition(".")[0] for name, _ in self.imported)
+        self.taken = {*_RESERVED, class_name, *self.types.values(), *roots}
         self.values: dict[str, str] = {}
         self.arguments = [self._argument(given.name) for given in graph.inputs]
 
@@ -150,8 +155,11 @@ class _Writer:
         if collections:
             yield f"from collections import {', '.join(collections)}"
             yield ""
+        for name, remark in self.imported:
+            yield f"import {name}" + (f"  # {_plain_text(remark)}" if remark else "")
         helpers = "".join(self._helpers())
         tensors = any(place.is_tensor for place in self.root.below())
+        tensors |= any(True for _ in dtypes_in(self.graph))
         if tensors or "torch." in helpers or any(_function(t).startswith("torch.") for t in calls if not _is_method(t)):
             yield "import torch"
         if any(t.startswith("torch.nn.functional.") for t in calls):
@@ -160,7 +168,7 @@ class _Writer:
 
     def _targets(self, layer: Layer) -> Iterator[str]:
         """The functions of torch that a layer's call names, `F` apart."""
-        if layer.name not in self.paths:
+        if layer.name not in self.paths or isinstance(layer.op, Opaque):
             tree: list[Any] = [self._call(layer)]
             while tree:
                 part = tree.pop()
@@ -235,7 +243,7 @@ class _Writer:
             return []
         if chain is not None:
             expression: Expression = call(access(self.root, chain.path), [self.values[layer.inputs[0]]])
-        elif layer.name in self.paths:
+        elif layer.name in self.paths and not isinstance(layer.op, Opaque):
             place = access(self.root, self.paths[layer.name])
             if layer.op.module is None:
                 self.values[layer.name] = place
@@ -248,7 +256,8 @@ class _Writer:
         return statement(f"{name} = ", expression, 3 if layer.when == "train" else 2)
 
     def _call(self, layer: Layer) -> Call:
-        return layer.op.call(tuple(self.graph.shapes[name] for name in layer.inputs))
+        made = layer.op.call(tuple(self.graph.shapes[name] for name in layer.inputs))
+        return written(made) if isinstance(layer.op, Opaque) else made
 
     def _name(self, layer: Layer, parts: tuple[str, ...], last: Mapping[str, str]) -> str:
         """The variable for a layer's value: that of an input which nobody reads any more, or a new one."""
@@ -278,18 +287,22 @@ class _Writer:
             return listing(self._render(item, layer) for item in argument)
         if isinstance(argument, tuple):
             return grouping(self._render(item, layer) for item in argument)
-        return literal(argument)
+        return plain(argument) if isinstance(argument, (Form, dict)) else literal(argument)
 
     def _render_call(self, made: Call, layer: Layer) -> Expression:
         if made.target == "operator.getitem":
             return f"{flat(self._render(made.args[0], layer))}[{_index(made.args[1])}]"
         args = [self._render(a, layer) for a in made.args]
+        if made.target == ATTRIBUTE:
+            return f"{flat(args[0])}.{made.args[1]}"
         if made.target in _INFIX:
             texts = [f"({flat(a)})" if _is_infix(raw) else flat(a) for a, raw in zip(args, made.args, strict=True)]
             return f" {_INFIX[made.target]} ".join(texts)
         kwargs = {key: self._render(value, layer) for key, value in made.kwargs.items()}
         if _is_method(made.target):
             return call(f"{flat(args[0])}.{made.target.rpartition('.')[2]}", args[1:], kwargs)
+        if made.target == THE_MODULE:
+            return call(access(self.root, self.paths[layer.name]), args, kwargs)
         return call(_function(made.target), args, kwargs)
 
     def _return(self) -> Iterator[tuple[When, str]]:

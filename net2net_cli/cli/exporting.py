@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +89,8 @@ def export_to(network: Network, to: str, out: Path, class_name: str | None) -> d
         raise UsageError(f"`{network.path}` is a spec, and has no tensors to export", "name the checkpoint")
     need_torch("`--to python` works without it")
     model = network.model
-    write_complete(out, lambda part: _torch(model, part))
+    with redirect_stdout(sys.stderr):  # the code of opaque layers may print
+        write_complete(out, lambda part: _torch(model, part))
     return {"checkpoint": str(network.path), "to": "torch", "file": str(out)}
 
 

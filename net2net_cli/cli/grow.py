@@ -34,6 +34,7 @@ def grow(
     device: o.DeviceOption = "auto",
     verify: o.Verify = True,
     allow_nan: o.AllowNan = False,
+    trust_code: o.TrustCode = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -52,4 +53,4 @@ def grow(
         return network.grow(target_graph(like, tuple(kwarg or ()), network.graph), split=split, seed=seed)
 
     printer = Printer(quiet, verbose, json)
-    run(Growth(teacher, out, spec, force, dry_run, device, verify, allow_nan, seed, printer), operation)
+    run(Growth(teacher, out, spec, force, dry_run, device, verify, allow_nan, seed, printer, trust_code), operation)

@@ -40,6 +40,10 @@ class Printer:
         if self.verbose:
             self.say(text)
 
+    def note(self, text: str) -> None:
+        """Tell a person what is worth knowing."""
+        self.say(f"{styled(sys.stderr, 'note:', _CYAN)} {text}")
+
     def warn(self, text: str) -> None:
         """Tell a person what may be wrong."""
         self.say(f"{styled(sys.stderr, 'warning:', _YELLOW)} {text}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +33,7 @@ def verify(
     device: o.DeviceOption = "auto",
     seed: o.Seed = 0,
     allow_nan: o.AllowNan = False,
+    trust_code: o.TrustCode = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -39,6 +42,7 @@ def verify(
 
     Both run on the same inputs. Exit code 0: the outputs agree; 1: they differ.
     """
+    from net2net_cli.architecture.trust import check_trust
     from net2net_cli.checking import Checking
     from net2net_cli.cli.comparison import comparison_payload, comparison_text
     from net2net_cli.cli.opening import open_model
@@ -48,11 +52,14 @@ def verify(
 
     finite("--tolerance", tolerance)
     printer = Printer(quiet, verbose, json)
-    first = open_model(teacher, spec, allow_nan, printer)
-    second = open_model(student, None, allow_nan, printer)
+    first = open_model(teacher, spec, allow_nan, printer, trust_code=trust_code)
+    second = open_model(student, None, allow_nan, printer, trust_code=trust_code)
+    for model in (first, second):
+        check_trust(model.graph, trusted=trust_code)
     need_torch()
     checking = Checking(device, dtype, batch, inputs, tolerance, seed, "train" if train else "eval")
-    found = second.verify(first, checking=checking)
+    with redirect_stdout(sys.stderr):  # the code of opaque layers may print
+        found = second.verify(first, checking=checking)
     for warning in found.warnings:
         printer.warn(warning)
     printer.summary(comparison_text(found), comparison_payload(found))

@@ -8,6 +8,7 @@ from typing import Any
 from net2net_cli.architecture.graph import Graph, Layer
 from net2net_cli.architecture.ops import REGISTRY, Op, conv, dropout, norm, pool
 from net2net_cli.architecture.ops import activation as act
+from net2net_cli.architecture.ops.opaque import Opaque
 from net2net_cli.architecture.shapes import fixed
 from net2net_cli.errors import GrowthRefusedError
 from net2net_cli.growth.rewrite import free_name, insert_behind, with_op
@@ -73,7 +74,8 @@ def find_site(graph: Graph, layer: Layer) -> Site:
         GrowthRefusedError: the layer is no convolution or linear layer, or something else comes first.
     """
     if not isinstance(layer.op, (conv.ConvolutionBase, conv.Linear)):
-        raise refusal(layer.name, f"it is a {layer.op.name}", "name a convolution or linear layer, or a residual block")
+        kind = layer.op.described if isinstance(layer.op, Opaque) else f"a {layer.op.name}"
+        raise refusal(layer.name, f"it is {kind}", "name a convolution or linear layer, or a residual block")
     value, last_norm = layer.name, None
     while True:
         found = _next(graph, layer, value)

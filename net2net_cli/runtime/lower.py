@@ -18,9 +18,11 @@ from net2net_cli.errors import TraceError
 from net2net_cli.runtime import adapters, views
 from net2net_cli.runtime.drafts import Draft, NamedTuple, Recorded, Tree
 from net2net_cli.runtime.functional import COUNTER, HANDLERS, call_of
+from net2net_cli.runtime.keeping import first_of_several, is_random, keep_call, keep_module
+from net2net_cli.runtime.made_again import Remaking
 from net2net_cli.runtime.readings import spoken
 from net2net_cli.runtime.seen import seen_of, tensors_in
-from net2net_cli.runtime.site import Handler, Site
+from net2net_cli.runtime.site import Handler, Site, Value
 from net2net_cli.runtime.tracer import FROZEN, TRAINING, WHERE, Tracer
 
 MODAL = (
@@ -34,7 +36,6 @@ _HINTS = {
     "detach": "a spec has no stop of gradients; leave it out, or freeze parameters instead",
     "scaled_dot_product_attention": "attention is not known yet",
 }
-_RANDOM = ("rand", "bernoulli", "normal", "new_empty", "empty", "uniform")
 _MADE = ("zeros", "ones", "full", "arange", "linspace", "eye", "new_zeros", "new_ones", "new_full", "tril", "triu")
 
 
@@ -72,8 +73,9 @@ def _reader(op: type[Op], signature: str) -> Handler:
 class Lowering:
     """Turns one recorded mode of a module into drafts."""
 
-    def __init__(self, model: nn.Module, tracer: Tracer, mode: str) -> None:
+    def __init__(self, model: nn.Module, tracer: Tracer, mode: str, remaking: Remaking) -> None:
         self.model = model
+        self.remaking = remaking
         self.tracer = tracer
         self.mode = mode
         self.batches: Sequence[int] = tracer.runs.batches
@@ -165,13 +167,27 @@ class Lowering:
         op = Parameter(size=tuple(tensor.shape), trainable=trainable)
         return self.add(Draft(op, (), site.shape(), name, site.where, owner=name, tensors={"": id(tensor)}))
 
-    def _module(self, site: Site) -> Draft:
+    def _module(self, site: Site) -> Value:
         path = str(site.node.target)
         module = self.model.get_submodule(path)
         cls = self.tracer.readings.op_of(module)
+        if cls is None or path in self.tracer.leaves:
+            return self._kept(site, module, path)
+        return self._known(site, cls, module, path)
+
+    def _kept(self, site: Site, module: nn.Module, path: str) -> Value:
+        try:
+            return keep_module(site, module, path, self.remaking)
+        except ValueError as why:
+            name = adapters.dotted(type(module))
+            raise site.error(
+                f"module `{path}` of class `{name}` is not known, and cannot be kept as it is: {why}",
+                "a class whose constructor keeps its arguments as attributes of their names can be made again; so can "
+                "a network of a SOURCE that makes it as it is (`source=…` in Python)",
+            ) from None
+
+    def _known(self, site: Site, cls: type[Op], module: nn.Module, path: str) -> Value:
         name = adapters.dotted(type(module))
-        if cls is None:
-            raise site.error(f"module `{path}` is a `{name}`, which is not known", "see `net2net schema` for what is")
         inputs, arguments = self._arguments(site, cls, path)
         try:
             op = cls.from_module(module).called_with(arguments)
@@ -185,7 +201,7 @@ class Lowering:
             raise site.error(f"module `{path}` of class `{name}` cannot be said in a spec, because {why}") from None
         draft.wish, draft.owner = path, path if op.tensors() else None
         draft.tensors = {slot: id(attrgetter(slot)(module)) for slot in op.tensors()}
-        return draft if single else self._first_of_several(site, draft)
+        return draft if single else first_of_several(site, draft)
 
     @staticmethod
     def _arguments(site: Site, cls: type[Op], path: str) -> tuple[list[Any], dict[str, Any]]:
@@ -200,12 +216,6 @@ class Lowering:
         if len(inputs) != (cls.arity or 1) or not all(isinstance(x, Draft) for x in inputs):
             raise site.error(f"module `{path}` is called with more than one tensor")
         return inputs, read
-
-    def _first_of_several(self, site: Site, draft: Draft) -> Any:
-        """A module that returns more than its output: the rest must not be needed."""
-        rest = site.error(f"`{site.node.target}` returns more than its output, and the rest is read")
-        others = len(site.seen.first) - 1
-        return (draft, *(self.add(Draft(None, (), (), "rest", site.where, trouble=rest)) for _ in range(others)))
 
     def _check_mode(self, site: Site, op: Op, path: str) -> None:
         follows = isinstance(op, MODAL) and getattr(op, "track_running_stats", True)
@@ -224,9 +234,14 @@ class Lowering:
             wanted = getattr(first, str(node.args[1]))
             return next(draft for draft, value in zip(held, first, strict=True) if value is wanted)
         handler = self._table.handler_of(node)
-        if handler is None:
-            raise site.error(f"`{spoken(node)}` is no operation that a spec knows", _hint(node))
-        return handler(site)
+        if handler is not None:
+            return handler(site)
+        try:
+            return keep_call(site)
+        except ValueError as why:
+            raise site.error(
+                f"`{spoken(node)}` is not known, and cannot be kept as it is: {why}", _hint(node)
+            ) from None
 
     def _track(self, node: Node) -> None:
         """Remember which values share memory, and what a write in place does to them."""
@@ -297,13 +312,13 @@ def hint_for(name: str) -> str | None:
     """What to do instead of calling a function that a spec does not know."""
     if name in _HINTS:
         return _HINTS[name]
-    if any(part in name for part in _RANDOM):
+    if is_random(name):
         return "for random numbers in training use `torch.nn.Dropout` or `torchvision.ops.StochasticDepth`"
     if name in _MADE:
         return 'for constant tensors use `self.register_buffer("name", tensor)` in `__init__`'
     return None
 
 
-def lower(model: nn.Module, tracer: Tracer, graph: fx.Graph, mode: str) -> Recorded:
-    """Turn one recorded mode of a module into drafts."""
-    return Lowering(model, tracer, mode).run(graph)
+def lower(model: nn.Module, tracer: Tracer, graph: fx.Graph, mode: str, remaking: Remaking) -> Recorded:
+    """Turn one recorded mode of a module into drafts; `remaking` knows how modules that are kept are made again."""
+    return Lowering(model, tracer, mode, remaking).run(graph)

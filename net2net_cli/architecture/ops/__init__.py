@@ -10,6 +10,7 @@ from net2net_cli.architecture.ops import (
     dropout,
     join,
     norm,
+    opaque,
     pool,
     reduce,
     resize,
@@ -19,4 +20,4 @@ from net2net_cli.architecture.ops.base import REGISTRY, Call, Input, Op, SizeOf,
 
 __all__ = ["REGISTRY", "Call", "Input", "Op", "SizeOf", "TensorSlot", "attributes"]
 
-FAMILIES = (activation, arithmetic, attention, conv, dropout, join, norm, pool, reduce, resize, shape)
+FAMILIES = (activation, arithmetic, attention, conv, dropout, join, norm, opaque, pool, reduce, resize, shape)

@@ -79,6 +79,11 @@ class Op:
     silent: ClassVar[tuple[str, ...]] = ("weight", "bias")
     """Parameters whose being zero makes the output zero."""
 
+    @property
+    def is_module(self) -> bool:
+        """Whether a module runs it, rather than `call`."""
+        return self.module is not None
+
     @classmethod
     def from_module(cls, module: Any) -> Self:
         """The op that a PyTorch module performs, read off its attributes."""
