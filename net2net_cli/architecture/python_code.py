@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import PurePath
 
-from net2net_cli.architecture.arguments import Form, unfolded
 from net2net_cli.architecture.graph import Graph
+from net2net_cli.architecture.ops.arguments import Form, unfolded
 from net2net_cli.architecture.ops.base import Call
 from net2net_cli.architecture.ops.opaque import THE_MODULE, Code, Opaque
 from net2net_cli.architecture.python_layout import Expression, call, flat, grouping, listing, literal, quoted

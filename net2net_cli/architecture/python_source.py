@@ -10,9 +10,9 @@ from importlib import resources
 from itertools import groupby
 from typing import Any
 
-from net2net_cli.architecture.arguments import Form
 from net2net_cli.architecture.graph import Graph, Layer, Mode, Structure, When
 from net2net_cli.architecture.ops import Call, Input, SizeOf
+from net2net_cli.architecture.ops.arguments import Form
 from net2net_cli.architecture.ops.opaque import THE_MODULE, Opaque
 from net2net_cli.architecture.python_chains import find_chains
 from net2net_cli.architecture.python_code import ATTRIBUTE, dtypes_in, imports_of, plain, written

@@ -5,8 +5,8 @@ from __future__ import annotations
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from net2net_cli.architecture.arguments import DTYPES as ARGUMENT_DTYPES
 from net2net_cli.architecture.ops import REGISTRY, Op, SizeOf
+from net2net_cli.architecture.ops.arguments import DTYPES as ARGUMENT_DTYPES
 from net2net_cli.architecture.spec_checks import MAX_NAME
 from net2net_cli.architecture.spec_file import DTYPES, FORMAT, KEYS, MAX_AXES, OPTIONAL_KEYS, VERSION
 from net2net_cli.architecture.spec_values import (

@@ -13,8 +13,8 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
-from net2net_cli.architecture.arguments import Form, decode_argument, encode_argument
 from net2net_cli.architecture.ops import REGISTRY, Input, Op, SizeOf
+from net2net_cli.architecture.ops.arguments import Form, decode_argument, encode_argument
 from net2net_cli.errors import SpecError
 
 MAX_INTEGER = 2**31 - 1

@@ -14,15 +14,13 @@ With `--json` they print one object:
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from net2net_cli.cli.opening import open_model, stored_bytes
-from net2net_cli.cli.printing import Printer
+from net2net_cli.cli.printing import Printer, code_that_may_print
 from net2net_cli.cli.torch_needed import need_torch
 from net2net_cli.errors import MachineError, OutputsDifferError, UntrustedCodeError, UsageError
 
@@ -107,7 +105,7 @@ def _publish(asked: Growth, student: Net2Net, teacher: Net2Net, out: Path) -> Co
             progress.stage(STAGES[name])
 
         try:
-            with redirect_stdout(sys.stderr):  # the code of opaque layers may print
+            with code_that_may_print(trusted=asked.trust_code):
                 return publish(
                     student,
                     teacher,

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from typing import Any, TextIO
 
@@ -67,6 +68,13 @@ def _json(payload: Mapping[str, Any]) -> str:
     import json
 
     return json.dumps(payload, indent=1, allow_nan=False)
+
+
+@contextmanager
+def code_that_may_print(*, trusted: bool) -> Iterator[None]:
+    """Where code of the user's runs, because it is trusted, what it prints goes to stderr: stdout carries data only."""
+    with redirect_stdout(sys.stderr) if trusted else nullcontext():
+        yield
 
 
 def print_error(message: str, hint: str | None) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -46,7 +44,7 @@ def verify(
     from net2net_cli.checking import Checking
     from net2net_cli.cli.comparison import comparison_payload, comparison_text
     from net2net_cli.cli.opening import open_model
-    from net2net_cli.cli.printing import Printer
+    from net2net_cli.cli.printing import Printer, code_that_may_print
     from net2net_cli.cli.requests import finite
     from net2net_cli.cli.torch_needed import need_torch
 
@@ -58,7 +56,7 @@ def verify(
         check_trust(model.graph, trusted=trust_code)
     need_torch()
     checking = Checking(device, dtype, batch, inputs, tolerance, seed, "train" if train else "eval")
-    with redirect_stdout(sys.stderr):  # the code of opaque layers may print
+    with code_that_may_print(trusted=trust_code):
         found = second.verify(first, checking=checking)
     for warning in found.warnings:
         printer.warn(warning)

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from net2net_cli.architecture.arguments import Form
 from net2net_cli.architecture.ops import Call, Input, SizeOf
+from net2net_cli.architecture.ops.arguments import Form
 from net2net_cli.runtime import modules
 
 _OPERATORS = ("add", "sub", "mul", "truediv", "pow", "getitem")

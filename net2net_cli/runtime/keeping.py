@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx.node import Node
 
-from net2net_cli.architecture.arguments import Argument
+from net2net_cli.architecture.ops.arguments import Argument
 from net2net_cli.architecture.ops.opaque import Opaque
 from net2net_cli.architecture.shapes import Batch, Shape, dim_to_json
 from net2net_cli.runtime import adapters
@@ -72,7 +72,7 @@ def keep_call(site: Site) -> Value:
     return tuple(made(site.shape(i), i) for i in range(len(first)))
 
 
-def keep_module(site: Site, module: nn.Module, path: str, remaking: Remaking) -> Value:
+def keep_module(site: Site, module: nn.Module, path: str, remaking: Remaking) -> Draft:
     """A module that is not known, or is kept as it is on purpose.
 
     Raises:
@@ -103,14 +103,7 @@ def keep_module(site: Site, module: nn.Module, path: str, remaking: Remaking) ->
     draft = site.emit(op, arguments.inputs, shape)
     draft.wish, draft.owner = path, path if op.tensors() else None
     draft.tensors = {slot: id(attrgetter(slot)(module)) for slot in op.tensors()}
-    return first_of_several(site, draft) if several else draft
-
-
-def first_of_several(site: Site, draft: Draft) -> Value:
-    """A module that returns more than its output: the rest must not be needed."""
-    rest = site.error(f"`{site.node.target}` returns more than its output, and the rest is read")
-    others = len(site.seen.first) - 1
-    return (draft, *(site.home.add(Draft(None, (), (), "rest", site.where, trouble=rest)) for _ in range(others)))
+    return draft
 
 
 class _Arguments:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
+from net2net_cli.architecture.ops import REGISTRY
 from net2net_cli.architecture.ops.opaque import Opaque
 from net2net_cli.architecture.spec_values import nearest
 from net2net_cli.errors import UsageError
@@ -15,6 +16,16 @@ from net2net_cli.runtime import adapters
 from net2net_cli.runtime.drafts import Draft
 
 _SHOWN = 3
+
+
+def _public(name: str) -> str:
+    """`torch.nn.Bilinear` for `torch.nn.modules.linear.Bilinear`."""
+    last = name.rpartition(".")[2]
+    return f"torch.nn.{last}" if name.startswith("torch.nn.modules.") else name
+
+
+_READ = {name for op in REGISTRY.values() for name in (*op.functions, *map(_public, op.reads_modules))}
+"""What ops read, if it is called as they know it."""
 
 
 def leaf_paths(model: nn.Module, leaves: Sequence[str]) -> frozenset[str]:
@@ -47,16 +58,13 @@ def notes_on(model: nn.Module, drafts: Sequence[Draft], leaves: frozenset[str]) 
     return tuple(_note(*key, named) for key, named in places.items())
 
 
-def _public(name: str) -> str:
-    """`torch.nn.Bilinear` for `torch.nn.modules.linear.Bilinear`."""
-    last = name.rpartition(".")[2]
-    return f"torch.nn.{last}" if name.startswith("torch.nn.modules.") else name
-
-
 def _note(what: str, where: str, asked: bool, named: Sequence[str]) -> str:
     modules = [f"`{name}`" for name in dict.fromkeys(named) if name]
     more = f" and {len(modules) - _SHOWN} more" if len(modules) > _SHOWN else ""
     subject = f"{', '.join(modules[:_SHOWN])}{more} ({what}, {where})" if modules else f"`{what}` ({where})"
     plural = len(modules) > 1
-    known = ("are" if plural else "is") + (" kept as asked" if asked else " not known: kept as it is")
-    return f"{subject} {known}, and what touches {'them' if plural else 'it'} cannot grow"
+    said = "kept as asked" if asked else "not known as called here" if what in _READ else "not known"
+    kept = "" if asked else ": kept as it is"
+    return (
+        f"{subject} {'are' if plural else 'is'} {said}{kept}, and what touches {'them' if plural else 'it'} cannot grow"
+    )

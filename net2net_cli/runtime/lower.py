@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
@@ -18,11 +19,11 @@ from net2net_cli.errors import TraceError
 from net2net_cli.runtime import adapters, views
 from net2net_cli.runtime.drafts import Draft, NamedTuple, Recorded, Tree
 from net2net_cli.runtime.functional import COUNTER, HANDLERS, call_of
-from net2net_cli.runtime.keeping import first_of_several, is_random, keep_call, keep_module
+from net2net_cli.runtime.keeping import is_random, keep_call, keep_module
 from net2net_cli.runtime.made_again import Remaking
 from net2net_cli.runtime.readings import spoken
 from net2net_cli.runtime.seen import seen_of, tensors_in
-from net2net_cli.runtime.site import Handler, Site, Value
+from net2net_cli.runtime.site import Site, Value
 from net2net_cli.runtime.tracer import FROZEN, TRAINING, WHERE, Tracer
 
 MODAL = (
@@ -39,6 +40,15 @@ _HINTS = {
 _MADE = ("zeros", "ones", "full", "arange", "linspace", "eye", "new_zeros", "new_ones", "new_full", "tril", "triu")
 
 
+class _WrongModeError(TraceError):
+    """A module does not follow its network's mode, in whatever way it is written."""
+
+    @classmethod
+    def of(cls, site: Site, problem: str, hint: str) -> _WrongModeError:
+        """At the user's line."""
+        return cls(site.error(problem).message, hint)
+
+
 class Table:
     """Which calls are read by what."""
 
@@ -47,7 +57,7 @@ class Table:
         self.methods: dict[str, Callable[[Site], Any]] = {}
         for op in REGISTRY.values():
             for name, signature in op.functions.items():
-                self._enter(name, _reader(op, signature))
+                self._enter(name, _Reader(op, signature))
         for name, handler in HANDLERS.items():
             self._enter(name, handler)
 
@@ -66,8 +76,15 @@ class Table:
         return self.functions.get(node.target)
 
 
-def _reader(op: type[Op], signature: str) -> Handler:
-    return lambda site: call_of(site, op, signature)
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Reads a call by what an op says of it."""
+
+    op: type[Op]
+    signature: str
+
+    def __call__(self, site: Site) -> Value:
+        return call_of(site, self.op, self.signature)
 
 
 class Lowering:
@@ -173,12 +190,20 @@ class Lowering:
         cls = self.tracer.readings.op_of(module)
         if cls is None or path in self.tracer.leaves:
             return self._kept(site, module, path)
-        return self._known(site, cls, module, path)
-
-    def _kept(self, site: Site, module: nn.Module, path: str) -> Value:
         try:
-            return keep_module(site, module, path, self.remaking)
+            return self._known(site, cls, module, path)
+        except _WrongModeError:
+            raise
+        except TraceError as wrong:  # its op knows it, but not so
+            return self._kept(site, module, path, wrong)
+
+    def _kept(self, site: Site, module: nn.Module, path: str, instead: TraceError | None = None) -> Value:
+        try:
+            draft = keep_module(site, module, path, self.remaking)
+            return draft if isinstance(site.seen.first, Tensor) else self._first_of_several(site, draft)
         except ValueError as why:
+            if instead is not None:
+                raise instead from None
             name = adapters.dotted(type(module))
             raise site.error(
                 f"module `{path}` of class `{name}` is not known, and cannot be kept as it is: {why}",
@@ -201,7 +226,7 @@ class Lowering:
             raise site.error(f"module `{path}` of class `{name}` cannot be said in a spec, because {why}") from None
         draft.wish, draft.owner = path, path if op.tensors() else None
         draft.tensors = {slot: id(attrgetter(slot)(module)) for slot in op.tensors()}
-        return draft if single else first_of_several(site, draft)
+        return draft if single else self._first_of_several(site, draft)
 
     @staticmethod
     def _arguments(site: Site, cls: type[Op], path: str) -> tuple[list[Any], dict[str, Any]]:
@@ -217,11 +242,18 @@ class Lowering:
             raise site.error(f"module `{path}` is called with more than one tensor")
         return inputs, read
 
+    def _first_of_several(self, site: Site, draft: Draft) -> Any:
+        """A module that returns more than its output: the rest must not be needed."""
+        rest = site.error(f"`{site.node.target}` returns more than its output, and the rest is read")
+        others = len(site.seen.first) - 1
+        return (draft, *(self.add(Draft(None, (), (), "rest", site.where, trouble=rest)) for _ in range(others)))
+
     def _check_mode(self, site: Site, op: Op, path: str) -> None:
         follows = isinstance(op, MODAL) and getattr(op, "track_running_stats", True)
         if follows and site.node.meta[TRAINING] != (self.mode == "train"):
             call, other = ("train()", "evaluation") if self.mode == "train" else ("eval()", "training")
-            raise site.error(
+            raise _WrongModeError.of(
+                site,
                 f"module `{path}` stays in {other} mode when `{call}` is called on the network",
                 "a rebuilt network follows `train()` and `eval()`; replace a frozen batch norm by "
                 "`torchvision.ops.FrozenBatchNorm2d`",
@@ -234,14 +266,23 @@ class Lowering:
             wanted = getattr(first, str(node.args[1]))
             return next(draft for draft, value in zip(held, first, strict=True) if value is wanted)
         handler = self._table.handler_of(node)
-        if handler is not None:
+        if handler is not None and not isinstance(handler, _Reader):
             return handler(site)
         try:
-            return keep_call(site)
+            return handler(site) if handler is not None else keep_call(site)
         except ValueError as why:
-            raise site.error(
-                f"`{spoken(node)}` is not known, and cannot be kept as it is: {why}", _hint(node)
-            ) from None
+            return self._kept_call(site, why, known=handler is not None)
+
+    @staticmethod
+    def _kept_call(site: Site, why: ValueError, *, known: bool) -> Value:
+        """A function whose op cannot say what this call means, kept as it is."""
+        if known:
+            try:
+                return keep_call(site)
+            except ValueError:
+                raise why from None
+        problem = f"`{spoken(site.node)}` is not known, and cannot be kept as it is: {why}"
+        raise site.error(problem, _hint(site.node)) from None
 
     def _track(self, node: Node) -> None:
         """Remember which values share memory, and what a write in place does to them."""

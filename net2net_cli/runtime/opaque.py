@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from net2net_cli.architecture.arguments import DTYPES, NOT_FINITE, Argument, Form, unfolded
 from net2net_cli.architecture.graph import Layer
 from net2net_cli.architecture.ops import Input
+from net2net_cli.architecture.ops.arguments import DTYPES, NOT_FINITE, Argument, Form, unfolded
 from net2net_cli.architecture.ops.opaque import Opaque
 from net2net_cli.errors import InputError, Net2NetError
 from net2net_cli.runtime.calls import evaluate

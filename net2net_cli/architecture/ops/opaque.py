@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from net2net_cli.architecture.arguments import Argument, inputs_in, unfolded
 from net2net_cli.architecture.flow import Axes, Channels, Flow
+from net2net_cli.architecture.ops.arguments import Argument, inputs_in, unfolded
 from net2net_cli.architecture.ops.base import Call, Input, Op, TensorSlot, op
 from net2net_cli.architecture.shapes import Shape, parse_dim
 
