@@ -141,9 +141,8 @@ class _Arguments:
     def _input(self, value: Any) -> int:
         if not isinstance(value, Draft):
             return -1
-        if not any(value is known for known in self.inputs):
-            self.inputs.append(value)
-        return next(i for i, known in enumerate(self.inputs) if known is value)
+        self.inputs.append(value)  # twice if it is given twice: so two calls of a module have the same form
+        return len(self.inputs) - 1
 
 
 def _own_name(node: Node) -> str:

@@ -100,7 +100,8 @@ def _by_class(module: nn.Module, source: Source) -> Attributes:
     cls = type(module)
     place = _place_of(cls, source)
     kwargs: dict[str, Any] = {}
-    for parameter in list(inspect.signature(cls.__init__).parameters.values())[1:]:
+    own = cls.__init__ is not nn.Module.__init__
+    for parameter in list(inspect.signature(cls.__init__).parameters.values())[1:] if own else ():
         if parameter.kind is parameter.VAR_POSITIONAL:
             raise ValueError(f"`{cls.__qualname__}` is made with any number of arguments")
         if parameter.kind is parameter.VAR_KEYWORD or parameter.name in ("device", "dtype"):
