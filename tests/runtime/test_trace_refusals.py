@@ -70,7 +70,11 @@ def gradient_stopped(x: Tensor) -> Tensor:
         (lambda x: x.max(1)[1], "the places of the largest or smallest", "values alone"),
         (lambda x: x * torch.arange(6), "neither parameter nor buffer", "register_buffer"),
         (lambda x: x + torch.zeros(x.shape[0], 4, 6), "TypeError: zeros() takes", "register_buffer"),
-        (lambda x: x * torch.rand_like(x), "`torch.rand_like` is not known, and cannot be kept as it is: it draws random numbers", "StochasticDepth"),
+        (
+            lambda x: x * torch.rand_like(x),
+            "`torch.rand_like` is not known, and cannot be kept as it is: it draws",
+            "StochasticDepth",
+        ),
         (lambda x: F.dropout(x, 0.5), "active in evaluation too", "training=self.training"),
         (lambda x: x / x.shape[0], "the batch size takes part", None),
         (lambda x: x[:1] * 2, "it takes a part of the batch", None),
