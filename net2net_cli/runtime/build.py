@@ -20,7 +20,7 @@ from net2net_cli.architecture.trust import check_trust
 from net2net_cli.errors import CheckpointError, SpecError
 from net2net_cli.runtime.arrays import to_tensor
 from net2net_cli.runtime.calls import evaluate, module_class
-from net2net_cli.runtime.opaque import Workshop, find_code
+from net2net_cli.runtime.opaque import Workshop, check_result, find_code, told
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +191,7 @@ def _run(network: Network, values: dict[str, Tensor]) -> Iterator[tuple[str, Ten
     for step in network._plans[_mode(network)].steps:
         inputs = [values[name] for name in step.inputs]
         if step.call is not None:
-            code = {THE_MODULE: _at(network, step.path)} if step.path else step.code
-            made = evaluate(step.call, inputs, values, code)
+            made = _called(network, step, inputs, values)
         else:
             found = _at(network, step.path)
             made = found(*inputs) if isinstance(found, nn.Module) else found
@@ -200,6 +199,18 @@ def _run(network: Network, values: dict[str, Tensor]) -> Iterator[tuple[str, Ten
         yield step.name, made
         for name in step.release:
             del values[name]
+
+
+def _called(network: Network, step: _Step, inputs: list[Tensor], values: Mapping[str, Tensor]) -> Any:
+    assert step.call is not None
+    layer = network._graph.by_name[step.name]
+    if not isinstance(layer.op, Opaque):
+        return evaluate(step.call, inputs, values)
+    code = {THE_MODULE: _at(network, step.path)} if step.path else step.code
+    with told(layer):
+        made = evaluate(step.call, inputs, values, code)
+    check_result(layer, made)
+    return made
 
 
 def _at(network: nn.Module, path: tuple[str, ...]) -> Any:

@@ -62,9 +62,8 @@ def _note(what: str, where: str, asked: bool, named: Sequence[str]) -> str:
     modules = [f"`{name}`" for name in dict.fromkeys(named) if name]
     more = f" and {len(modules) - _SHOWN} more" if len(modules) > _SHOWN else ""
     subject = f"{', '.join(modules[:_SHOWN])}{more} ({what}, {where})" if modules else f"`{what}` ({where})"
-    plural = len(modules) > 1
+    verb, them = ("are", "them") if len(modules) > 1 else ("is", "it")
     said = "kept as asked" if asked else "not known as called here" if what in _READ else "not known"
     kept = "" if asked else ": kept as it is"
-    return (
-        f"{subject} {'are' if plural else 'is'} {said}{kept}, and what touches {'them' if plural else 'it'} cannot grow"
-    )
+    lost = "; another process will not find what is defined in `__main__`" if what.startswith("__main__.") else ""
+    return f"{subject} {verb} {said}{kept}, and what touches {them} cannot grow{lost}"

@@ -150,7 +150,7 @@ def difference(ours: nn.Module, again: nn.Module) -> str | None:
         for name in sorted({*_plain(module), *_plain(other)}):
             if not _same(_plain(module).get(name), _plain(other).get(name)):
                 return f"its attribute `{name}`{where} differs"
-        for name in module._non_persistent_buffers_set:
+        for name in sorted(adapters.unsaved_buffers(module)):
             if not _same(module._buffers.get(name), other._buffers.get(name)):
                 return f"its buffer `{name}`{where} is not in the state dict, and differs"
     return None

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from net2net_cli.architecture.graph import Layer
 from net2net_cli.architecture.ops import Input
@@ -76,6 +76,36 @@ def _explained(layer: Layer, run: Callable[[], Found]) -> Found:
     except Net2NetError as wrong:
         message = f"layer `{layer.name}` cannot be rebuilt by `{_rebuild(layer)}`: {wrong.message}"
         raise InputError(message, HINT) from wrong
+
+
+@contextmanager
+def told(layer: Layer) -> Iterator[None]:
+    """What goes wrong in code that a spec names is the user's to see, with the layer."""
+    try:
+        yield
+    except (Net2NetError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as wrong:  # it may raise anything
+        said = str(wrong).partition("\n")[0]
+        message = f"layer `{layer.name}` failed when `{_rebuild(layer)}` was run: {type(wrong).__name__}: {said}"
+        raise InputError(message, HINT) from wrong
+
+
+def check_result(layer: Layer, made: Any) -> None:
+    """Whether an opaque layer returned what its spec says.
+
+    Raises:
+        InputError: it did not.
+    """
+    assert isinstance(layer.op, Opaque)
+    needed = layer.op.output_shape
+    pairs = zip(needed, made.shape if isinstance(made, Tensor) else (), strict=False)
+    fits = all(isinstance(size, str) or size == found for size, found in pairs)
+    if isinstance(made, Tensor) and made.ndim == len(needed) and fits:
+        return
+    found = f"a tensor of shape {list(made.shape)}" if isinstance(made, Tensor) else f"a `{type(made).__name__}`"
+    shape = "×".join(map(str, needed))
+    raise InputError(f"layer `{layer.name}` returned {found}; its spec says {shape} of `{_rebuild(layer)}`", HINT)
 
 
 def own_tensors(module: nn.Module) -> dict[str, Any]:

@@ -317,5 +317,36 @@ def test_code_that_is_not_there_is_told_with_its_layer(rebuild: str, message: st
     assert "present folder" in str(caught.value.hint)
 
 
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ('[{"input": 0}, 9]', "layer `cumsum` failed when `torch:cumsum` was run: IndexError: Dimension out of range"),
+        ('[{"input": 0}, "x"]', "layer `cumsum` failed when `torch:cumsum` was run: TypeError: cumsum()"),
+    ],
+)
+def test_code_that_fails_is_told_with_its_layer(args: str, message: str) -> None:
+    text = to_json_text(graph_of(Calls(lambda x: torch.cumsum(x, 1)), X)).replace('[{"input": 0}, 1]', args)
+    network = build(from_json_text(text, where="test"), trust_code=True)
+    with pytest.raises(InputError) as caught:
+        network(X)
+    assert message in str(caught.value)
+
+
+def test_code_that_returns_something_else_is_told_with_its_layer() -> None:
+    text = to_json_text(graph_of(Calls(lambda x: torch.cumsum(x, 1)), X))
+    for change, message in (
+        (("torch:cumsum", "torch:sort"), "layer `cumsum` returned a `sort`; its spec says n×4×6 of `torch:sort`"),
+        (("torch:cumsum", "torch:squeeze"), None),
+        (("torch:cumsum", "torch:mean"), r"layer `cumsum` returned a tensor of shape [2, 6]"),
+    ):
+        network = build(from_json_text(text.replace(*change), where="test"), trust_code=True)
+        if message is None:
+            assert torch.equal(network(X), X)
+            continue
+        with pytest.raises(InputError) as caught:
+            network(X)
+        assert message in str(caught.value)
+
+
 def test_an_opaque_layer_makes_no_op_of_what_is_known() -> None:
     assert "opaque" not in ops_of(assert_same(nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.LayerNorm(6)), X))

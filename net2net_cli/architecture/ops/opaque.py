@@ -120,6 +120,10 @@ class Opaque(Op):
         sizes = [size for shape in (*self.parameters.values(), *self.buffers.values()) for size in shape]
         if set(self.parameters) & set(self.buffers) or any(size < 0 for size in sizes):
             raise ValueError("a tensor is a parameter and a buffer, or has a negative size")
+        for size in self.output_shape:
+            if len(str(size)) > 12:
+                raise ValueError(f"`output_shape` holds the size {str(size)[:20]}…")
+            parse_dim(size)
         if self.output is not None and self.output < 0:
             raise ValueError("`output` is negative")
 
