@@ -35,10 +35,7 @@ def import_(
         list[str] | None,
         typer.Option("--input", metavar="SHAPE", help="Of one input, as in 3x224x224; repeatable, in order."),
     ] = None,
-    leaf: Annotated[
-        list[str] | None,
-        typer.Option("--leaf", metavar="MODULE", help="Keep a module as it is, untraced: a name or glob; repeatable."),
-    ] = None,
+    leaf: o.Leaves = None,
     force: o.Force = False,
     seed: o.Seed = 0,
     allow_nan: o.AllowNan = False,

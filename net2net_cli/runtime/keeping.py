@@ -84,26 +84,24 @@ def keep_module(site: Site, module: nn.Module, path: str, remaking: Remaking) ->
     arguments = _Arguments(site)
     args = tuple(map(arguments.read, site.node.args))
     kwargs = {key: arguments.read(value) for key, value in site.node.kwargs.items()}
-    if not arguments.inputs:
-        raise ValueError("it is called without a tensor")
-    first = site.seen.first
-    several = isinstance(first, (tuple, list))
-    if not isinstance(first[0] if several and first else first, Tensor):
-        raise ValueError(f"it returns a `{type(first).__name__}`, and not a tensor, or a tensor first")
-    shape = site.shape(0 if several else None)
+    output = _first_output(site.seen.first)
+    shape = site.shape(output)
     _check_batch(arguments.inputs, shape)
-    op = Opaque(
-        "module",
-        output_shape=_written(shape),
-        args=args,
-        kwargs=kwargs,
-        output=0 if several else None,
-        **remaking.of(module, path),
-    )
+    made = remaking.of(module, path)
+    op = Opaque("module", output_shape=_written(shape), args=args, kwargs=kwargs, output=output, **made)
     draft = site.emit(op, arguments.inputs, shape)
     draft.wish, draft.owner = path, path if op.tensors() else None
     draft.tensors = {slot: id(attrgetter(slot)(module)) for slot in op.tensors()}
     return draft
+
+
+def _first_output(returned: Any) -> int | None:
+    """Which one is taken of what a module returned: the first of several, or None where it is a single tensor."""
+    if isinstance(returned, Tensor):
+        return None
+    if not isinstance(returned, (tuple, list)) or not returned or not isinstance(returned[0], Tensor):
+        raise ValueError(f"it returns a `{type(returned).__name__}`, and not a tensor, or a tensor first")
+    return 0
 
 
 class _Arguments:
@@ -179,9 +177,10 @@ def _check_pure(site: Site, name: str) -> None:
 
 def _check_batch(inputs: Sequence[Draft], shape: Shape) -> None:
     """Each sample is computed by itself, as far as shapes tell: what comes in by the batch goes out by it."""
-    if any(isinstance(size, Batch) for x in inputs for size in x.shape) and not any(
-        isinstance(size, Batch) for size in shape
-    ):
+    if not inputs:
+        raise ValueError("no tensor is given to it")
+    batched = [any(isinstance(size, Batch) for size in sizes) for sizes in (*(x.shape for x in inputs), shape)]
+    if any(batched) and not batched[-1]:
         raise ValueError("what it returns has no batch axis")
 
 

@@ -192,3 +192,11 @@ def test_a_student_is_the_same_bytes_for_the_same_seed(teacher: Path) -> None:
         assert run("widen", teacher, "first=+3", "-o", f"{name}.safetensors", "--trust-code").code == 0
     a, b = (teacher.with_name(f"{name}.safetensors").read_bytes() for name in ("a", "b"))
     assert a == b
+
+
+def test_a_source_with_leaves_is_a_target_to_grow_into(teacher: Path) -> None:
+    command = ("grow", teacher, "--like", "model.py:Net", "--kwarg", "width=5", "--leaf", "gate", "--dry-run")
+    done = run(*command, "--json")
+    assert done.code == 0, done.err
+    assert done.json["layers"] == []
+    expects(run("grow", teacher, "--like", "t.json", "--leaf", "gate", "-n"), 2, "`--leaf` is for a source", "leave it")
