@@ -163,7 +163,7 @@ def _plain(module: nn.Module) -> dict[str, Any]:
 def _same(a: Any, b: Any, depth: int = 4) -> bool:
     """Whether two attributes are equal; of what compares by identity alone, the contents count."""
     if isinstance(a, Tensor) or isinstance(b, Tensor):
-        return type(a) is type(b) and a.shape == b.shape and bool(torch.equal(a.to(b.dtype), b))
+        return type(a) is type(b) and a.shape == b.shape and bool(torch.equal(a.to(b), b))
     if type(a) is not type(b):
         return adapters.dotted(type(a)) == adapters.dotted(type(b)) and _same_inside(a, b, depth)
     if isinstance(a, (list, tuple)):
@@ -189,7 +189,8 @@ def _same_inside(a: Any, b: Any, depth: int) -> bool:
 
 
 def _held(function: Any) -> list[Any]:
-    """What a function was given where it was made: values of variables around it, and defaults."""
+    """What makes a function of Python what it is: its code, the variables around it, and defaults."""
     if not inspect.isfunction(function):
         return []
-    return [dict(inspect.getclosurevars(function).nonlocals), function.__defaults__, function.__kwdefaults__]
+    around = dict(inspect.getclosurevars(function).nonlocals)
+    return [function.__code__, around, function.__defaults__, function.__kwdefaults__]

@@ -206,6 +206,23 @@ def test_a_module_that_was_changed_after_it_was_made_is_refused() -> None:
         Net2Net.from_module(model, X, leaves=["gates.*"])
 
 
+class Hides(nn.Module):
+    """Keeps its argument where no attribute of its name holds it."""
+
+    def __init__(self, threshold: float = 0.0) -> None:
+        super().__init__()
+        self.passes = lambda x: bool(x.sum() > threshold)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if self.passes(x) else -x
+
+
+def test_what_a_closure_holds_is_compared_too() -> None:
+    with pytest.raises(TraceError, match="its attribute `passes` differs"):
+        Net2Net.from_module(nn.Sequential(nn.Linear(6, 6), Hides(0.5)), X, leaves=["1"])
+    assert Net2Net.from_module(nn.Sequential(nn.Linear(6, 6), Hides()), X, leaves=["1"]).to_module()(X).shape == X.shape
+
+
 def test_tensors_that_are_tied_within_a_kept_module_stay_tied() -> None:
     model = TiedHolder()
     net = Net2Net.from_module(model, X, leaves=["tied"])
