@@ -211,7 +211,7 @@ class Hides(nn.Module):
 
     def __init__(self, threshold: float = 0.0) -> None:
         super().__init__()
-        self.passes = lambda x: bool(x.sum() > threshold)
+        self.passes: Callable[[Tensor], bool] = lambda x: bool(x.sum() > threshold)
 
     def forward(self, x: Tensor) -> Tensor:
         return x if self.passes(x) else -x
