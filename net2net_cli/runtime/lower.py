@@ -20,7 +20,7 @@ from net2net_cli.runtime import adapters, views
 from net2net_cli.runtime.drafts import Draft, NamedTuple, Recorded, Tree
 from net2net_cli.runtime.functional import COUNTER, HANDLERS, call_of
 from net2net_cli.runtime.keeping import is_random, keep_call, keep_module
-from net2net_cli.runtime.made_again import Remaking
+from net2net_cli.runtime.made_again import NotMadeAgainError, Remaking
 from net2net_cli.runtime.readings import spoken
 from net2net_cli.runtime.seen import seen_of, tensors_in
 from net2net_cli.runtime.site import Site, Value
@@ -37,6 +37,10 @@ _HINTS = {
     "detach": "a spec has no stop of gradients; leave it out, or freeze parameters instead",
     "scaled_dot_product_attention": "attention is not known yet",
 }
+_MAKING = (
+    "a class whose constructor keeps its arguments as attributes of their names can be made again; so can a network of "
+    "a SOURCE that makes it as it is (`source=…` in Python)"
+)
 _MADE = ("zeros", "ones", "full", "arange", "linspace", "eye", "new_zeros", "new_ones", "new_full", "tril", "triu")
 
 
@@ -204,12 +208,11 @@ class Lowering:
         except ValueError as why:
             if instead is not None:
                 raise instead from None
-            name = adapters.dotted(type(module))
-            raise site.error(
-                f"module `{path}` of class `{name}` is not known, and cannot be kept as it is: {why}",
-                "a class whose constructor keeps its arguments as attributes of their names can be made again; so can "
-                "a network of a SOURCE that makes it as it is (`source=…` in Python)",
-            ) from None
+            unknown = "" if path in self.tracer.leaves else "is not known, and "
+            problem = (
+                f"module `{path}` of class `{adapters.dotted(type(module))}` {unknown}cannot be kept as it is: {why}"
+            )
+            raise site.error(problem, _MAKING if isinstance(why, NotMadeAgainError) else None) from None
 
     def _known(self, site: Site, cls: type[Op], module: nn.Module, path: str) -> Value:
         name = adapters.dotted(type(module))

@@ -19,6 +19,11 @@ from net2net_cli.errors import Net2NetError
 from net2net_cli.runtime import adapters
 from net2net_cli.runtime.opaque import Workshop, argument, own_tensors
 
+
+class NotMadeAgainError(ValueError):
+    """There is no way to make a module again."""
+
+
 Attributes = dict[str, Any]
 """Of an `Opaque` op: those that say how its module is made."""
 
@@ -51,7 +56,7 @@ class Remaking:
         made so is the same; otherwise by the network's source.
 
         Raises:
-            ValueError: by neither.
+            NotMadeAgainError: by neither.
         """
         if module not in self._known:
             self._known[module] = self._found(module, path)
@@ -72,7 +77,7 @@ class Remaking:
                 reasons.append(wrong.message if isinstance(wrong, Net2NetError) else str(wrong))
             else:
                 return found
-        raise ValueError(", and ".join(reasons))
+        raise NotMadeAgainError(", and ".join(reasons))
 
     def _check(self, module: nn.Module, path: str, found: Attributes) -> None:
         """Raise ValueError where the described module is another one."""

@@ -287,6 +287,16 @@ def test_a_leaf_that_is_no_module_names_the_nearest() -> None:
     assert "`gates.0`" in str(caught.value.hint)
 
 
+def test_a_leaf_with_hooks_is_refused() -> None:
+    model = Gated()
+    model.gates[0].register_forward_hook(lambda module, inputs, output: output * 2)
+    with pytest.raises(
+        TraceError, match=r"module `gates\.0` of class .* cannot be kept as it is: it has hooks"
+    ) as caught:
+        Net2Net.from_module(model, X, leaves=["gates.*"])
+    assert caught.value.hint is None
+
+
 def test_a_class_that_nobody_can_import_is_refused() -> None:
     class Local(Forgetful):
         pass
