@@ -291,7 +291,7 @@ class _Writer:
 
     def _render_call(self, made: Call, layer: Layer) -> Expression:
         if made.target == "operator.getitem":
-            return f"{flat(self._render(made.args[0], layer))}[{_index(made.args[1])}]"
+            return f"{flat(self._render(made.args[0], layer))}[{self._index(made.args[1], layer)}]"
         args = [self._render(a, layer) for a in made.args]
         if made.target == ATTRIBUTE:
             return f"{flat(args[0])}.{made.args[1]}"
@@ -304,6 +304,11 @@ class _Writer:
         if made.target == THE_MODULE:
             return call(access(self.root, self.paths[layer.name]), args, kwargs)
         return call(_function(made.target), args, kwargs)
+
+    def _index(self, index: Any, layer: Layer) -> str:
+        """What stands between the brackets: `:, 3:`."""
+        parts = index if isinstance(index, tuple) else (index,)
+        return ", ".join(_slice(p) if isinstance(p, slice) else flat(self._render(p, layer)) for p in parts)
 
     def _return(self) -> Iterator[tuple[When, str]]:
         train, evaluation = (self._returned(self.returns[mode]) for mode in ("train", "eval"))
@@ -348,13 +353,6 @@ def _is_method(target: str) -> bool:
 
 def _is_infix(argument: Any) -> bool:
     return isinstance(argument, Call) and argument.target in _INFIX
-
-
-def _index(index: Any) -> str:
-    """What stands between the brackets: `:, 3:`."""
-    if not isinstance(index, tuple):
-        return literal(index)
-    return ", ".join(_slice(part) if isinstance(part, slice) else literal(part) for part in index)
 
 
 def _slice(part: slice) -> str:

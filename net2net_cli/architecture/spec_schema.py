@@ -84,6 +84,7 @@ def _argument() -> Schema:
         _object({"input": {"type": "integer", "minimum": 0}}),
         _object({"tuple": several}),
         _object({"dict": {"type": "array", "items": pair}}),
+        _object({"slice": {"type": "array", "items": {"type": ["integer", "null"]}, "minItems": 3, "maxItems": 3}}),
         _object({"dtype": {"enum": list(ARGUMENT_DTYPES)}}),
         _object({"float": {"enum": list(NOT_FINITE)}}),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 from collections.abc import Sequence
 from operator import attrgetter
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.fx.node import Node
+from torch.fx.node import Node, map_aggregate
 
 from net2net_cli.architecture.ops.arguments import Argument
 from net2net_cli.architecture.ops.opaque import Opaque
@@ -19,7 +20,7 @@ from net2net_cli.runtime.drafts import Draft
 from net2net_cli.runtime.made_again import Remaking
 from net2net_cli.runtime.opaque import argument
 from net2net_cli.runtime.readings import spoken
-from net2net_cli.runtime.seen import seen_of
+from net2net_cli.runtime.seen import seen_of, tensors_in
 from net2net_cli.runtime.site import Site, Value, holds_batch
 
 HOMES = ("torch.nn.functional", "torch", "torch.fft", "torch.linalg", "torch.special", "operator")
@@ -54,6 +55,8 @@ def keep_call(site: Site) -> Value:
     if name in BY_VALUE:
         raise ValueError("the shape of what it returns depends on the data")
     _check_pure(site, name)
+    if node.target is operator.getitem and any(t.dtype == torch.bool for t in tensors_in(_seen(node.args[1]))):
+        raise ValueError("the shape of what it returns depends on the data")
     rebuild = _found_again(node)
     arguments = _Arguments(site)
     args = tuple(map(arguments.read, node.args))
@@ -62,7 +65,7 @@ def keep_call(site: Site) -> Value:
     def made(shape: Shape, output: int | None) -> Draft:
         _check_batch(arguments.inputs, shape)
         op = Opaque("function", rebuild, _written(shape), args, kwargs, output=output)
-        return site.emit(op, arguments.inputs, shape, function=op.spoken.rpartition(".")[2])
+        return site.emit(op, arguments.inputs, shape, function=op.spoken.rpartition(".")[2].strip("_"))
 
     first = site.seen.first
     if isinstance(first, Tensor):
@@ -127,6 +130,8 @@ class _Arguments:
                 raise ValueError("the batch size takes part in the computation")
             whole = isinstance(held, tuple) and isinstance(seen_of(value).first, list)
             return list(held) if whole else held
+        if isinstance(value, slice):
+            return slice(*map(self._plain, (value.start, value.stop, value.step)))
         if isinstance(value, (tuple, list)):
             items = [self._plain(item) for item in value]
             return tuple(items) if isinstance(value, tuple) else items
@@ -141,6 +146,11 @@ class _Arguments:
             return -1
         self.inputs.append(value)  # twice if it is given twice: so two calls of a module have the same form
         return len(self.inputs) - 1
+
+
+def _seen(argument: Any) -> Any:
+    """What an argument was, tensors in place of nodes."""
+    return map_aggregate(argument, lambda inner: seen_of(inner).first if isinstance(inner, Node) else inner)
 
 
 def _own_name(node: Node) -> str:

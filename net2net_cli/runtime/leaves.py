@@ -24,7 +24,9 @@ def _public(name: str) -> str:
     return f"torch.nn.{last}" if name.startswith("torch.nn.modules.") else name
 
 
-_READ = {name for op in REGISTRY.values() for name in (*op.functions, *map(_public, op.reads_modules))}
+_READ = {"torch.Tensor.__getitem__"} | {
+    name for op in REGISTRY.values() for name in (*op.functions, *map(_public, op.reads_modules))
+}
 """What ops read, if it is called as they know it."""
 
 

@@ -269,7 +269,7 @@ class Lowering:
             wanted = getattr(first, str(node.args[1]))
             return next(draft for draft, value in zip(held, first, strict=True) if value is wanted)
         handler = self._table.handler_of(node)
-        if handler is not None and not isinstance(handler, _Reader):
+        if handler is not None and not isinstance(handler, _Reader) and node.target is not operator.getitem:
             return handler(site)
         try:
             return handler(site) if handler is not None else keep_call(site)

@@ -49,6 +49,8 @@ def argument(value: Any, input_of: Callable[[Any], int] | None = None) -> Argume
         return tuple(argument(item, input_of) for item in value)
     if isinstance(value, Mapping) and all(isinstance(key, (str, int)) for key in value):
         return Form("dict", tuple((key, argument(v, input_of)) for key, v in value.items()))
+    if isinstance(value, slice) and all(type(i) in (int, type(None)) for i in (value.start, value.stop, value.step)):
+        return Form("slice", (value.start, value.stop, value.step))
     if isinstance(value, torch.dtype) and str(value).removeprefix("torch.") in DTYPES:
         return Form("dtype", str(value).removeprefix("torch."))
     raise ValueError(f"an argument of type `{type(value).__name__}` cannot be written")

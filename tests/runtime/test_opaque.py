@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from net2net_cli import Net2Net
 from net2net_cli.architecture.graph import Graph
 from net2net_cli.architecture.ops.opaque import Opaque
+from net2net_cli.architecture.python_source import python_source
 from net2net_cli.architecture.spec_file import from_json_text, to_json_text
 from net2net_cli.errors import InputError, TraceError, UntrustedCodeError, UsageError
 from net2net_cli.runtime.build import build
@@ -64,6 +65,27 @@ def test_the_gradient_through_a_kept_call_is_that_of_the_original() -> None:
     assert gradients[0] is not None
     assert gradients[1] is not None
     assert torch.equal(*gradients)  # type: ignore[arg-type]
+
+
+class Picks(nn.Module):
+    """Indexes by a buffer of places, along the second and the last axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places: Tensor
+        self.register_buffer("places", torch.tensor([0, 2, 2, 1]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, self.places, 1:5] + x[:, :, self.places][:, [3, 1, 0, 2], :4]
+
+
+def test_indices_that_are_tensors_or_lists_are_kept() -> None:
+    graph = assert_same(Picks(), X)
+    assert [op.rebuild for op in opaque_of(graph)] == ["operator:getitem"] * 3
+    assert opaque_of(graph)[0].spoken == "torch.Tensor.__getitem__"
+    written = python_source(graph, class_name="Picks")
+    assert "[:, self.places, 1:5]" in written
+    assert "[:, [3, 1, 0, 2], :4]" in written
 
 
 class Pair(nn.Module):

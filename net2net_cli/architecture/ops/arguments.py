@@ -18,9 +18,9 @@ DTYPES = (
     *("int64", "int32", "int16", "int8", "uint8", "bool"),
 )
 
-FORMS = ("tuple", "dict", "dtype", "float")
-"""What JSON has no notation for: `{"tuple": […]}`, `{"dict": [[key, value], …]}`, `{"dtype": "int64"}`,
-`{"float": "inf"}`."""
+FORMS = ("tuple", "dict", "slice", "dtype", "float")
+"""What JSON has no notation for: `{"tuple": […]}`, `{"dict": [[key, value], …]}`, `{"slice": [0, null, 2]}`,
+`{"dtype": "int64"}`, `{"float": "inf"}`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,8 @@ def decode_argument(value: Any, fail: Fail) -> Argument:
 def _fits(kind: str, held: Any) -> bool:
     if kind == "tuple":
         return isinstance(held, list)
+    if kind == "slice":
+        return isinstance(held, list) and len(held) == 3 and all(type(i) in (int, type(None)) for i in held)
     if kind == "dict":
         return isinstance(held, list) and all(
             isinstance(p, list) and len(p) == 2 and isinstance(p[0], (str, int)) for p in held
@@ -91,6 +93,8 @@ def unfolded(value: Argument) -> Any:
         return [unfolded(item) for item in value]
     if isinstance(value, Form) and value.kind == "tuple":
         return tuple(unfolded(item) for item in value.value)
+    if isinstance(value, Form) and value.kind == "slice":
+        return slice(*value.value)
     if isinstance(value, Form) and value.kind == "dict":
         return {key: unfolded(held) for key, held in value.value}
     if isinstance(value, Form) and value.kind == "float":

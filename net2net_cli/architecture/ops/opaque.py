@@ -92,9 +92,11 @@ class Opaque(Op):
     @property
     def spoken(self) -> str:
         """What it is, for people: `torch.fft.rfft2`, `model.py:Mixer`, `mixer of model.py:Net`."""
-        dotted = Code.of(self.rebuild).dotted.removeprefix("builtins.")
-        if dotted == "getattr" and len(self.args) > 1:
+        dotted = Code.of(self.rebuild).dotted
+        if dotted == "builtins.getattr" and len(self.args) > 1:
             return f"torch.Tensor.{self.args[1]}"
+        if dotted == "operator.getitem":
+            return "torch.Tensor.__getitem__"
         return f"{self.submodule} of {dotted}" if self.submodule else dotted
 
     @property
