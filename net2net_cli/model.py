@@ -122,11 +122,10 @@ class Net2Net:
             TraceError: the module does something that the spec cannot say; holds the user's source line.
         """
         from net2net_cli.runtime.importing import import_module_weights
-        from net2net_cli.runtime.made_again import Source
 
         inputs = example_input if isinstance(example_input, tuple) else (example_input,)
-        origin, name = Source(source, kwargs or {}), name or type(model).__name__
-        imported = import_module_weights(model, inputs, name=name, source=origin, leaves=leaves)
+        name = name or type(model).__name__
+        imported = import_module_weights(model, inputs, name=name, source=source, kwargs=kwargs, leaves=leaves)
         copied = {name: tensor.copy() for name, tensor in imported.tensors.items()}
         found = cls.from_tensors(imported.graph, copied, aliases=imported.aliases)
         found.warnings, found.trust_code = imported.notes, True  # its code is here, and has run

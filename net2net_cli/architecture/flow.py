@@ -8,19 +8,26 @@ grow together; `net2net_cli.channels.labels`) and one over positions (which teac
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from net2net_cli.architecture.shapes import Shape
+from net2net_cli.architecture.shapes import Batch, Shape
+
+if TYPE_CHECKING:
+    from net2net_cli.architecture.ops.base import Op
 
 Axis: TypeAlias = "npt.NDArray[np.int64] | None"
 """One axis of a tensor: an integer per slice (a label or a position), or None where the axis never changes."""
 
 Axes: TypeAlias = tuple[Axis, ...]
+
+
+Tail: TypeAlias = Literal["mean", "zero"]
+"""What a stream may hold behind its copies, so that a norm over it stays exact at any width: the mean of all, or 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +39,29 @@ class Channels:
 
     def __post_init__(self) -> None:
         assert len(self.shape) == len(self.axes), (self.shape, self.axes)
+
+
+def passed(flow: Flow, op: Op, inputs: Iterable[Channels]) -> Axes:
+    """What comes out of an op. What it does not say of itself is taken to be impossible.
+
+    Slices folded into a batch axis keep one copy where it does not know of them, and a stream that it takes or gives
+    has no tail where it is not linear.
+    """
+    taken = tuple(x if op.folds else _unfolded(flow, x) for x in inputs)
+    axes = op.flow(flow, *taken)
+    if not op.linear:
+        for axis in (axis for x in (*(x.axes for x in taken), axes) for axis in x):
+            flow.plain(axis, "takes each channel by itself")
+    return axes
+
+
+def _unfolded(flow: Flow, x: Channels) -> Channels:
+    axes = list(x.axes)
+    for i, size in enumerate(x.shape):
+        if isinstance(size, Batch) and axes[i] is not None:
+            flow.mix(axes[i], "takes it for samples of the batch")
+            axes[i] = None
+    return Channels(x.shape, tuple(axes))
 
 
 class Flow(ABC):
@@ -66,12 +96,35 @@ class Flow(ABC):
         """All slices must have the same number of copies, as a mean over them needs."""
 
     @abstractmethod
+    def normalise(self, channels: Axis, *, size: int, tail: Tail, why: str) -> Axis:
+        """The norm over all slices, which sees equally many copies of each, and perhaps a tail; returns its output."""
+
+    @abstractmethod
+    def unscale(self, parameter: str, axis: int, channels: Axis, *, size: int) -> None:
+        """As `carry`, for what multiplies normalised slices: it also undoes the scale of a stream that has a tail."""
+
+    @abstractmethod
+    def plain(self, channels: Axis, why: str) -> None:
+        """Each slice is treated as a channel of its own: there can be no tail. `why` completes "because it …"."""
+
+    @abstractmethod
+    def same_width(self, a: Axis, b: Axis, *, size: int, why: str) -> None:
+        """Two axes of equal size must stay equal in size. `why` completes "it …"."""
+
+    @abstractmethod
     def equal_parts(self, channels: Axis, *, size: int, parts: int) -> None:
         """Sections of equal size must stay equal in size."""
 
     @abstractmethod
     def whole_parts(self, channels: Axis, *, size: int, parts: int) -> int:
         """Sections are copied only as wholes (group norm); returns how many there are in the student."""
+
+    @abstractmethod
+    def serve(self, channels: Axis, servers: Axis, *, size: int, parts: int) -> None:
+        """Each of `parts` equal sections of the channels reads one slice of `servers`, in order.
+
+        In the student too the sections are of equal size, so that each slice must still be read by its own section.
+        """
 
     @abstractmethod
     def section(self, channels: Axis, *, size: int, start: int, stop: int) -> tuple[Axis, int, int]:
@@ -95,12 +148,21 @@ class Flow(ABC):
 
     @abstractmethod
     def permute(
-        self, channels: Axis, sizes: Sequence[int], order: Sequence[int], *, site: str
-    ) -> tuple[Axis, tuple[int, ...]]:
+        self, channels: Axis, sizes: Sequence[int], order: Sequence[int], *, alone: bool
+    ) -> tuple[Axis, tuple[int, ...], tuple[int, ...] | None]:
         """An axis seen as a grid, whose axes are reordered and merged again, as a channel shuffle does it.
 
-        Returns the axis and the student's sizes. Each slice keeps its own label: nothing is tied.
+        Returns the axis and the student's sizes; or in place of these, where this is `alone` all that the op does, the
+        slices in the student's order. Each slice keeps its own label: nothing is tied.
         """
+
+    @abstractmethod
+    def take(self, channels: Axis, index: Sequence[int], *, size: int) -> tuple[Axis, tuple[int, ...]]:
+        """Slices of an axis in a given order; returns the axis and the student's indices."""
+
+    @abstractmethod
+    def become(self, op: Op) -> None:
+        """The student has another op in this one's place."""
 
     @abstractmethod
     def width(self, channels: Axis, size: int) -> int:

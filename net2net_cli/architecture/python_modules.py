@@ -176,7 +176,9 @@ class Node:
 
 def _tensor(layer: Layer) -> Expression:
     (slot,) = layer.op.tensors().values()
-    value = call("torch.zeros", [literal(size) for size in slot.shape] or ["()"])
+    dtype = getattr(layer.op, "dtype", None)
+    kwargs = {"dtype": f"torch.{dtype}"} if dtype else {}
+    value = call("torch.zeros", [literal(size) for size in slot.shape] or ["()"], kwargs)
     return call("nn.Parameter", [value]) if slot.kind == "parameter" else value
 
 

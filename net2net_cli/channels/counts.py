@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from net2net_cli.channels.labels import Freeze, Labels
-from net2net_cli.channels.positions import run_student
+from net2net_cli.architecture.graph import Graph
+from net2net_cli.architecture.ops.shape import Rearrange
+from net2net_cli.channels.collected import Freeze
+from net2net_cli.channels.labels import Labels, find_labels
+from net2net_cli.channels.positions import StudentRun, run_student
+from net2net_cli.channels.tails import TailRule
 from net2net_cli.channels.unions import Ints, components, distinct
 from net2net_cli.errors import GrowthRefusedError
 
 ATTEMPTS = 8
+STEPS = 1 << 17
+"""Copies given out one by one before equations that never meet are given up."""
+
 SEARCH = 4096
 """How far above an impossible width the next possible one is looked for."""
+
+FROZEN = "its channels cannot have copies"
 
 PROOFS = 8
 """How many widths that have a solution, but no proof, are tried before giving up."""
@@ -46,6 +54,7 @@ class _Row:
     sections: Ints
     target: int | None
     layer: str
+    why: str = ""
 
     def sums(self, counts: Ints) -> Ints:
         found: Ints = counts[self.sections].sum(axis=1)
@@ -59,26 +68,53 @@ class _Row:
 
 
 class _Component:
-    """Rows that hang together through the classes in them, and the classes that may have copies."""
+    """Rows that hang together through the classes in them, and the classes that may have copies.
 
-    def __init__(self, rows: list[_Row], frozen: np.ndarray[Any, np.dtype[np.bool_]]) -> None:
-        self.rows = rows
-        self.frozen = frozen
+    Args:
+        rows: in which lengths of tails stand as classes of their own, from `labels.classes` up, and `labels.nothing`
+            where a section has none.
+        labels: of the teacher.
+    """
+
+    def __init__(self, rows: list[_Row], labels: Labels) -> None:
+        _share_targets(rows, labels.nothing)
+        # Sections whose sum nobody knows come first: they are made equal again after every copy.
+        self.rows = rows = sorted(rows, key=lambda row: row.target is not None)
+        self.frozen = np.zeros(labels.nothing + 1, dtype=bool)
+        self.frozen[[*labels.frozen, labels.nothing]] = True
+        self.fixed = self.frozen.copy()
+        self.fixed[labels.classes :] = True
+        self.rules = list(labels.tails.items())
         self.where: dict[int, list[int]] = {}
         for number, row in enumerate(self.rows):
             for member in distinct(row.sections).tolist():
                 self.where.setdefault(member, []).append(number)
-        self.asked = [(r, np.bincount(r.sections[0], minlength=frozen.size)) for r in rows if r.target is not None]
+        self.where.pop(labels.nothing, None)
+        size = self.frozen.size
+        asked = ((r, i, section) for r in rows if r.target is not None for i, section in enumerate(r.sections))
+        self.asked = [(r, i, np.bincount(section, minlength=size)) for r, i, section in asked]
 
     def fill(self, counts: Ints) -> None:
         """Whole multiples first: giving every class as many more copies keeps every equation."""
-        free = [(~self.frozen[r.sections]).sum(axis=1) for r in self.rows]
+        free = [(~self.fixed[r.sections]).sum(axis=1) for r in self.rows]
         pairs = list(zip(self.rows, free, strict=True))
         if any(r.target is None and distinct(n).size > 1 for r, n in pairs):
             return
-        steps = [int(r.deficits(counts)[0]) // int(n[0]) for r, n in pairs if r.target is not None and n[0]]
+        steps = [
+            int(deficit) // int(m)
+            for r, n in pairs
+            if r.target is not None
+            for deficit, m in zip(r.deficits(counts), n, strict=True)
+            if m
+        ]
         members = distinct(np.concatenate([r.sections.ravel() for r in self.rows]))
-        counts[members[~self.frozen[members]]] += min(steps, default=0)
+        counts[members[~self.fixed[members]]] += min(steps, default=0)
+
+    def settle_tails(self, counts: Ints) -> None:
+        """A tail as long as the stream is one more copy of it."""
+        for number, rule in self.rules:
+            more, counts[rule.slot] = divmod(int(counts[rule.slot]), rule.size)
+            counts[number] += more
 
     def repair(self, counts: Ints, rng: np.random.Generator) -> None:
         """One copy at a time, to a class drawn among those that have fewest, until no row lacks any.
@@ -86,7 +122,7 @@ class _Component:
         Raises:
             NoCountsError: a row lacks copies, and no class can get one.
         """
-        while True:
+        for step in range(STEPS):
             lacking = next((r for r in self.rows if r.deficits(counts).any()), None)
             if lacking is None:
                 return
@@ -94,12 +130,14 @@ class _Component:
             section = int(np.argmax(deficits))
             members, times = np.unique(lacking.sections[section], return_counts=True)
             able = members[(~self.frozen[members]) & (times <= deficits[section])]
+            if not able.size and lacking.target is None:  # the other sections catch up
+                able = members[~self.frozen[members]]
             if able.size and self._alone(able):
                 chosen = self._fewest(able, counts, min(int(deficits[section]), able.size), rng)
                 counts[chosen] += 1
                 continue
             able = self._with_room(able, counts)
-            if not able.size:
+            if not able.size or step == STEPS - 1:
                 raise NoCountsError(lacking.layer, self._explain(lacking, section))
             counts[self._fewest(able, counts, 1, rng)] += 1
 
@@ -116,39 +154,80 @@ class _Component:
         return able[order[:how_many]]
 
     def _with_room(self, able: Ints, counts: Ints) -> Ints:
-        """Those of which one more copy overshoots no demand."""
-        for row, times in self.asked:
-            able = able[(times[able] == 0) | (times[able] <= row.deficits(counts)[0])]
+        """Those of which one more copy overshoots no section whose sum is known."""
+        for row, section, times in self.asked:
+            there = times[able]
+            if there.any():
+                able = able[(there == 0) | (there <= row.deficits(counts)[section])]
         return able
 
     def _explain(self, row: _Row, section: int) -> str:
         members = row.sections[section]
         if self.frozen[members].all():
-            return "its channels cannot have copies"
-        if row.target is None:
-            return f"needs {len(row.sections)} sections of equal size"
+            return FROZEN
+        if row.why:
+            return row.why
         times = distinct(np.unique(members[~self.frozen[members]], return_counts=True)[1])
         if times.min() > 1:
             return f"its channels only grow {times.min()} at a time"
         return "the equations of the layers that are coupled to it leave no such width"
 
 
+def _share_targets(rows: Sequence[_Row], nothing: int) -> None:
+    """Sums that follow from those that are asked for, so that no equation is met by chance.
+
+    Sections of equal size have one sum; where that of one of them is known, or that of all together, all are.
+
+    Raises:
+        NoCountsError: a sum does not fall into equal sections, or would have to be two numbers.
+    """
+
+    def key(section: Ints) -> bytes:
+        return np.sort(section[section != nothing], axis=None).tobytes()
+
+    known = {key(r.sections[0]): r.target for r in rows if r.target is not None}
+    open_rows = [r for r in rows if r.target is None]
+    learnt = True
+    while learnt:
+        learnt = False
+        for row in open_rows:
+            keys, whole = [key(section) for section in row.sections], key(row.sections)
+            sums = {known[k] * len(keys) for k in keys if k in known} | {known[whole] for _ in keys if whole in known}
+            if not sums:
+                continue
+            target, rest = divmod(sums.pop(), len(keys))
+            if sums or rest:
+                raise NoCountsError(row.layer, row.why)
+            row.target, learnt = target, True
+            known |= dict.fromkeys(keys, target) | {whole: target * len(keys)}
+        open_rows = [r for r in open_rows if r.target is None]
+
+
 def _components(labels: Labels, demands: Sequence[Demand]) -> list[_Component]:
     """The demands with the equations that they reach, taken apart where no class connects them."""
-    frozen = np.zeros(labels.classes, dtype=bool)
-    frozen[list(labels.frozen)] = True
     asked = {(np.sort(labels.group[d.labels]).tobytes(), d.width): d for d in demands}  # a group's layers ask the same
-    rows = [_Row(labels.group[d.labels][None, :], d.width, d.layer) for d in asked.values()]
-    every = [_Row(labels.group[p.labels], None, p.layer) for p in labels.found.parts]
-    chains = [(r.sections.ravel()[:-1], r.sections.ravel()[1:]) for r in [*rows, *every]]
-    part = components(labels.classes, chains)
+    rows = [_Row(_sections(labels, d.labels[None, :]), d.width, d.layer) for d in asked.values()]
+    every = [_Row(_sections(labels, p.labels), None, p.layer, p.why) for p in labels.found.parts]
+    members = [r.sections[r.sections != labels.nothing] for r in [*rows, *every]]
+    part = components(labels.nothing, [(m[:-1], m[1:]) for m in members])
     together: dict[int, list[_Row]] = {int(part[r.sections[0, 0]]): [] for r in rows}
-    # Equations come first: they are repaired after every copy, so that no demand is filled lopsidedly.
     for row in [*every, *rows]:
         root = int(part[row.sections[0, 0]])
         if root in together:
             together[root].append(row)
-    return [_Component(members, frozen) for members in together.values()]
+    return [_Component(members, labels) for members in together.values()]
+
+
+def _sections(labels: Labels, axes: Ints) -> Ints:
+    """The classes of `(sections, n)` labels, and behind them the tails that each section has."""
+    group = labels.group[axes]
+    more = []
+    for number, rule in labels.tails.items():
+        streams = (group == number).sum(axis=1) // rule.size
+        if streams.any():
+            own = np.arange(streams.max()) < streams[:, None]
+            more.append(np.where(own, rule.slot, labels.nothing))
+    return np.concatenate([group, *more], axis=1) if more else group
 
 
 def solve(labels: Labels, demands: Sequence[Demand], rng: np.random.Generator) -> Ints:
@@ -160,35 +239,83 @@ def solve(labels: Labels, demands: Sequence[Demand], rng: np.random.Generator) -
         rng: the source of the draw.
 
     Returns:
-        `(classes,)`, at least 1.
+        `(classes + tails,)`: copies of each class, at least 1, and the lengths of tails.
 
     Raises:
         NoCountsError: no numbers were found.
     """
     for demand in demands:
         if (labels.is_frozen(demand.labels)).all() and demand.width != demand.labels.size:
-            raise NoCountsError(demand.layer, "its channels cannot have copies")
-    counts = np.ones(labels.classes, dtype=np.int64)
+            raise NoCountsError(demand.layer, FROZEN)
+    counts = np.r_[labels.ones(), 0]  # the last one is `labels.nothing`
     for component in _components(labels, demands):
-        _settle(component, counts, rng)
-    return counts
+        _settle(component, counts, labels.ones(), rng)
+    found: Ints = counts[:-1]
+    return found
 
 
-def _settle(component: _Component, counts: Ints, rng: np.random.Generator) -> None:
+def _settle(component: _Component, counts: Ints, ones: Ints, rng: np.random.Generator) -> None:
     """Copies for one component, in several attempts, since the draw may run into a dead end."""
     members = np.array(list(component.where), dtype=np.int64)
     failure: NoCountsError | None = None
     for _ in range(ATTEMPTS):
-        counts[members] = 1
+        counts[members] = ones[members]
         component.fill(counts)
         try:
             component.repair(counts, rng)
         except NoCountsError as failed:
             failure = failure or failed
             continue
+        component.settle_tails(counts)
         return
     assert failure is not None
     raise failure
+
+
+def labels_of(graph: Graph) -> Labels:
+    """The labels of a network, with the tails that a proof bears out.
+
+    Runs in which every width doubles find out: by copies, and where a stream may have a tail, by the tail.
+    """
+    labels = find_labels(graph)
+    if not labels.tails or _bears_out(labels, labels.tails) or not _bears_out(labels, {}):
+        return labels
+    return replace(labels, tails={}) if len(labels.tails) == 1 else _without_unproven(labels)
+
+
+def _without_unproven(labels: Labels) -> Labels:
+    proven = [(n, rule) for n, rule in labels.tails.items() if _bears_out(labels, {n: rule})]
+    kept = {n: replace(rule, slot=labels.classes + i) for i, (n, rule) in enumerate(proven)}
+    return replace(labels, tails=kept)
+
+
+def _bears_out(labels: Labels, tails: Mapping[int, TailRule]) -> bool:
+    counts = 2 * labels.ones()
+    counts[list(labels.frozen)] = 1
+    for number, rule in tails.items():
+        counts[number], counts[rule.slot] = 1, rule.size
+    try:
+        run_student(labels, counts)
+    except GrowthRefusedError:
+        return False
+    return True
+
+
+def prove(labels: Labels, counts: Ints, *, own_shuffles: bool = False) -> StudentRun:
+    """The student's run; where the network's own shuffles would part the copies of a channel, with lists of indices.
+
+    Raises:
+        GrowthRefusedError: the student would not compute what the teacher computes.
+    """
+    try:
+        return run_student(labels, counts)
+    except GrowthRefusedError as refused:
+        if own_shuffles or not any(isinstance(one.op, Rearrange) and one.op.shuffles for one in labels.graph.layers):
+            raise
+        try:
+            return run_student(labels, counts, indexed=True)
+        except GrowthRefusedError:
+            raise refused from None
 
 
 def next_width(labels: Labels, demand: Demand, others: Sequence[Demand] = ()) -> int | None:
@@ -199,7 +326,7 @@ def next_width(labels: Labels, demand: Demand, others: Sequence[Demand] = ()) ->
     unproven = 0
     for width in range(demand.width + 1, stop):
         try:
-            run_student(labels, solve(labels, [Demand(demand.layer, demand.labels, width), *others], rng))
+            prove(labels, solve(labels, [Demand(demand.layer, demand.labels, width), *others], rng))
         except NoCountsError:
             continue
         except GrowthRefusedError:
@@ -215,7 +342,7 @@ def refuse(labels: Labels, demand: Demand, failed: NoCountsError, others: Sequen
     """The refusal of a width: names the layer, the equation, and the next width that has a solution."""
     layer = demand.layer
     freeze = labels.why_frozen(demand.labels)
-    if freeze is not None and labels.is_frozen(demand.labels).all():
+    if freeze is not None and (labels.is_frozen(demand.labels).all() or failed.why == FROZEN):
         return frozen_refusal(layer, freeze)
     better = next_width(labels, demand, others)
     hint = (

@@ -14,68 +14,16 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from net2net_cli.architecture.flow import Axes, Axis, Channels, Flow
+from net2net_cli.architecture.flow import Axis, Channels, Flow, Tail, passed
 from net2net_cli.architecture.graph import Graph, Layer
+from net2net_cli.architecture.ops.base import Op
+from net2net_cli.channels.choices import MEETS, Choosing
+from net2net_cli.channels.collected import Averaged, Collected, EqualParts, Freeze, Nested, Place, Tie
+from net2net_cli.channels.tails import TailRule, find_tails
 from net2net_cli.channels.unions import Ints, components, distinct
-
-Place: TypeAlias = tuple[str, str, int]
-"""An axis of a tensor: owning layer, the op's name for the tensor, axis."""
 
 Choices: TypeAlias = Mapping[tuple[str, str], int]
 """For each split or merge of several axes (layer, site): which factor grows."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tie:
-    """Labels that met at a layer: `a[i]` with `b[i]`."""
-
-    a: Ints
-    b: Ints
-    layer: Layer
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Freeze:
-    """Labels that keep one copy: "because `layer` why"."""
-
-    labels: Ints
-    layer: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class EqualParts:
-    """Sections, one a row, whose copies must sum to the same number."""
-
-    labels: Ints
-    layer: str
-
-
-@dataclass(frozen=True, slots=True)
-class Nested:
-    """Labels `(outer, n, inner)` of a merged axis, whose blocks follow those of the `(n,)` labels of one factor."""
-
-    whole: Ints
-    factor: Ints
-
-
-@dataclass
-class Collected:
-    """All that a run over the graph has to say, before it is resolved."""
-
-    count: int = 0
-    ties: list[Tie] = field(default_factory=list)
-    same_count: list[Tie] = field(default_factory=list)
-    same_block: list[tuple[Ints, Ints]] = field(default_factory=list)
-    nested: list[Nested] = field(default_factory=list)
-    frozen: list[Freeze] = field(default_factory=list)
-    parts: list[EqualParts] = field(default_factory=list)
-    places: dict[Place, Axis] = field(default_factory=dict)
-    created: dict[Place, Ints] = field(default_factory=dict)
-    consumed: dict[Place, Axis] = field(default_factory=dict)
-    values: dict[str, Axes] = field(default_factory=dict)
-    options: dict[tuple[str, str], list[tuple[int, Ints]]] = field(default_factory=dict)
 
 
 def growing_factor(sizes: Sequence[int]) -> int:
@@ -133,7 +81,7 @@ class LabelFlow(Flow):
 
     def _tie(self, a: Axis, b: Axis, why: str) -> Axis:
         if a is None or b is None:
-            self.freeze(b if a is None else a, "meets channels there that cannot change")
+            self.freeze(b if a is None else a, MEETS)
             return None
         if a is not b:
             self.found.ties.append(Tie(a, b, self.layer, why))
@@ -143,18 +91,45 @@ class LabelFlow(Flow):
         self.freeze(channels, why)
 
     def uniform(self, channels: Axis, why: str) -> None:
+        self._averaged(channels, why, None)
+
+    def _averaged(self, channels: Axis, why: str, tail: Tail | None) -> None:
         if channels is not None and channels.size > 1:
             self.found.same_count.append(Tie(channels[:-1], channels[1:], self.layer, why))
+            self.found.averaged.append(Averaged(channels, tail))
+
+    def normalise(self, channels: Axis, *, size: int, tail: Tail, why: str) -> Axis:
+        self._averaged(channels, why, tail)
+        return channels
+
+    def unscale(self, parameter: str, axis: int, channels: Axis, *, size: int) -> None:
+        self.carry(parameter, axis, channels, size=size)
+
+    def plain(self, channels: Axis, why: str) -> None:
+        if channels is not None and channels.size:
+            self.found.plain.append(Freeze(channels, self.layer.name, why))
+
+    def same_width(self, a: Axis, b: Axis, *, size: int, why: str) -> None:
+        pair = np.stack([self._or_frozen(axis, size) for axis in (a, b)])
+        self.found.parts.append(EqualParts(pair, self.layer.name, why))
 
     def equal_parts(self, channels: Axis, *, size: int, parts: int) -> None:
         if channels is not None and parts > 1:
-            self.found.parts.append(EqualParts(channels.reshape(parts, -1), self.layer.name))
+            self.plain(channels, "cuts it into sections")
+            why = f"needs {parts} sections of equal size"
+            self.found.parts.append(EqualParts(channels.reshape(parts, -1), self.layer.name, why))
 
     def whole_parts(self, channels: Axis, *, size: int, parts: int) -> int:
         if channels is not None and parts < size:
+            self.plain(channels, "cuts it into groups")
             groups = channels.reshape(parts, -1)
             self._unit(groups[:, :-1], groups[:, 1:], "copies whole groups")
         return parts
+
+    def serve(self, channels: Axis, servers: Axis, *, size: int, parts: int) -> None:
+        # A section that is copied whole and one that grows inside may both be meant; the proof holds who reads whom.
+        self.equal_parts(channels, size=size, parts=parts)
+        self.uniform(servers, "gives each of its slices to as many others")
 
     def _unit(self, a: Ints, b: Ints, why: str) -> None:
         """Neighbours that are copied as one."""
@@ -162,12 +137,17 @@ class LabelFlow(Flow):
         self.found.same_block.append((a, b))
 
     def section(self, channels: Axis, *, size: int, start: int, stop: int) -> tuple[Axis, int, int]:
+        if channels is not None and stop - start < size:
+            self.plain(channels, "cuts out a section of it")
         return (None if channels is None else channels[start:stop]), start, stop
 
     def concat(self, pieces: Sequence[tuple[Axis, int]]) -> Axis:
         if all(axis is None for axis, _ in pieces):
             return None
-        return np.concatenate([self._or_frozen(axis, size) for axis, size in pieces])
+        joined = np.concatenate([self._or_frozen(axis, size) for axis, size in pieces])
+        if len(pieces) > 1:
+            self.plain(joined, "joins it with others")
+        return joined
 
     def _or_frozen(self, axis: Axis, size: int) -> Ints:
         if axis is not None:
@@ -179,6 +159,7 @@ class LabelFlow(Flow):
     def pad(self, channels: Axis, *, size: int, before: int, after: int, attribute: str) -> tuple[Axis, int, int]:
         if channels is None:
             return None, before, after
+        self.plain(channels, "pads it")
         ends = []
         for end, amount in enumerate((before, after)):
             place = (self.layer.name, attribute, end)
@@ -214,6 +195,7 @@ class LabelFlow(Flow):
         return whole.ravel()
 
     def _nest(self, whole: Ints, factor: Ints) -> None:
+        self.plain(whole.ravel(), "reorders it")
         spread = np.broadcast_to(factor[None, :, None], whole.shape)
         self.found.same_count.append(Tie(whole, spread, self.layer, "reorders it"))
         if whole.shape[2] > 1:
@@ -235,17 +217,25 @@ class LabelFlow(Flow):
         return tuple(labels if i == keep else None for i in range(len(known)))
 
     def permute(
-        self, channels: Axis, sizes: Sequence[int], order: Sequence[int], *, site: str
-    ) -> tuple[Axis, tuple[int, ...]]:
+        self, channels: Axis, sizes: Sequence[int], order: Sequence[int], *, alone: bool
+    ) -> tuple[Axis, tuple[int, ...], tuple[int, ...] | None]:
         if channels is None:
-            return None, tuple(sizes)
+            return None, tuple(sizes), None
         keep = growing_factor(sizes)
         outer, inner = prod(sizes[:keep]), prod(sizes[keep + 1 :])
+        self.plain(channels, "reorders it")
         if inner > 1:
             rows = channels.reshape(-1, inner)
             self._unit(rows[:, :-1], rows[:, 1:], "reorders it")
         self.equal_parts(channels, size=channels.size, parts=outer)
-        return channels.reshape(sizes).transpose(order).ravel(), tuple(sizes)
+        return channels.reshape(sizes).transpose(order).ravel(), tuple(sizes), None
+
+    def take(self, channels: Axis, index: Sequence[int], *, size: int) -> tuple[Axis, tuple[int, ...]]:
+        self.plain(channels, "reorders it")
+        return (None if channels is None else channels[list(index)]), tuple(index)
+
+    def become(self, op: Op) -> None:
+        """The teacher's op stays."""
 
     def _choose(self, site: str, candidates: list[tuple[int, Ints]]) -> int:
         key = (self.layer.name, site)
@@ -268,6 +258,8 @@ class Labels:
         block: `(labels,)`, the block of each label; `block_length[block]` is how many labels make one unit.
         frozen: class -> why it keeps one copy.
         choices: which factor of each split and merge grows.
+        tails: class -> what may stand behind its copies. How long a tail is is counted beside the copies, at
+            `counts[tail_slot]`, from 0 up.
     """
 
     graph: Graph
@@ -277,11 +269,23 @@ class Labels:
     block: Ints
     block_length: Ints
     frozen: dict[int, Freeze]
+    tails: dict[int, TailRule] = field(default_factory=dict)
 
     @property
     def classes(self) -> int:
         """How many classes there are."""
         return int(self.group.max()) + 1 if self.group.size else 0
+
+    @property
+    def nothing(self) -> int:
+        """The number of no class and no tail: that of the place behind both."""
+        return self.classes + len(self.tails)
+
+    def ones(self) -> Ints:
+        """One copy of each class, and no tails: `(classes + tails,)`."""
+        copies = np.ones(self.nothing, dtype=np.int64)
+        copies[self.classes :] = 0
+        return copies
 
     def output_axis(self, layer: str) -> Ints | None:
         """The labels of a layer's own width: the channels it creates, or carries where it is depthwise."""
@@ -292,6 +296,15 @@ class Labels:
         if getattr(op, "depthwise", False):
             return self.found.values[layer][1]
         return None
+
+    def named_axes(self, layer: str) -> dict[str, Ints]:
+        """Widths of a layer between two of its tensors, by name: an attention's `heads`."""
+        tensors = self.graph.by_name[layer].op.tensors()
+        return {
+            name: labels
+            for (owner, name, _), labels in self.found.created.items()
+            if owner == layer and name not in tensors
+        }
 
     def is_frozen(self, labels: Ints) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Which of the labels keep one copy."""
@@ -308,14 +321,11 @@ class Labels:
 
 def find_labels(graph: Graph) -> Labels:
     """Run once over the graph; again with other choices where a split let only a frozen factor grow."""
-    choices: dict[tuple[str, str], int] = {}
-    tried: dict[tuple[str, str], set[int]] = {}
+    choosing = Choosing()
     while True:
-        labels = _resolve(graph, _run(graph, choices), choices)
-        better = _other_choices(labels, tried)
-        if not better:
+        labels = _resolve(graph, _run(graph, choosing.choices), choosing.choices)
+        if not choosing.improve(labels):
             return labels
-        choices |= better
 
 
 def _run(graph: Graph, choices: Choices) -> Collected:
@@ -326,27 +336,13 @@ def _run(graph: Graph, choices: Choices) -> Collected:
         found.values[network_input.name] = (None,) * len(network_input.shape)
     for layer in graph.layers:
         flow.layer = layer
-        found.values[layer.name] = layer.op.flow(
-            flow, *(Channels(shapes[n], found.values[n]) for n in (*layer.inputs, *layer.op.references()))
-        )
+        read = (Channels(shapes[n], found.values[n]) for n in (*layer.inputs, *layer.op.references()))
+        found.values[layer.name] = passed(flow, layer.op, read)
     for output, value in graph.outputs.items():
         for axis in found.values[value]:
             if axis is not None:
                 found.frozen.append(Freeze(axis, value, f"is the network's output `{output}`"))
     return found
-
-
-def _other_choices(labels: Labels, tried: dict[tuple[str, str], set[int]]) -> dict[tuple[str, str], int]:
-    """Another factor for each split whose growing factor turned out frozen, if one is left to try."""
-    better = {}
-    for key, candidates in labels.found.options.items():
-        now = labels.choices.get(key, candidates[0][0])
-        tried.setdefault(key, set()).add(now)
-        chosen = dict(candidates)[now]
-        left = [i for i, _ in candidates if i not in tried[key]]
-        if left and labels.is_frozen(chosen).all():
-            better[key] = left[0]
-    return better
 
 
 def _resolve(graph: Graph, found: Collected, choices: Choices) -> Labels:
@@ -359,7 +355,8 @@ def _resolve(graph: Graph, found: Collected, choices: Choices) -> Labels:
         for number in distinct(group[freeze.labels]).tolist():
             frozen.setdefault(number, freeze)
     group = group.astype(np.int64)
-    return Labels(graph, found, dict(choices), group, block, _block_lengths(found, block), frozen)
+    tails = find_tails(found, group, frozen)
+    return Labels(graph, found, dict(choices), group, block, _block_lengths(found, block), frozen, tails)
 
 
 def _blocks(found: Collected, tied: list[tuple[Ints, Ints]]) -> Ints:

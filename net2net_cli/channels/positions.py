@@ -16,9 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from net2net_cli.architecture.flow import Axes, Axis, Channels, Flow
+from net2net_cli.architecture.flow import Axes, Axis, Channels, Flow, Tail, passed
 from net2net_cli.architecture.graph import Graph, Layer
-from net2net_cli.channels.labels import Labels, Place, growing_factor
+from net2net_cli.architecture.ops.base import Op
+from net2net_cli.architecture.shapes import Batch
+from net2net_cli.channels.collected import Place
+from net2net_cli.channels.labels import Labels, growing_factor
+from net2net_cli.channels.layout import layout, unchanged
+from net2net_cli.channels.tails import CODES, MEAN, ZERO, has_tail, scale_of
 from net2net_cli.channels.unions import Ints, distinct
 from net2net_cli.errors import GrowthRefusedError
 
@@ -28,10 +33,13 @@ class Gather:
     """An axis of a tensor follows channels: student slice j is the teacher's slice `position[section, j]`.
 
     Attributes:
-        position: `(sections, width)`; more than one section where the tensor's axis is one section long.
+        position: `(sections, width)`; more than one section where the tensor's axis is one section long. Negative for a
+            tail: `tails.MEAN` is the mean of all slices of the teacher, the others are zero.
+        factor: of the whole axis.
     """
 
     position: Ints
+    factor: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +48,15 @@ class Reading:
 
     Attributes:
         position: `(sections, width)`: the teacher slice that student slice j of the axis meets, for the rows of each
-            section; more than one section in grouped convolutions.
+            section; more than one section in grouped convolutions. Negative for a tail: `tails.MEAN` must not be read,
+            the others are zero, and may be read with any weight.
         rows: the tensor's other axis, along which the shares may differ.
+        factor: of the whole axis.
     """
 
     position: Ints
     rows: int
+    factor: float = 1.0
 
 
 @dataclass
@@ -63,48 +74,17 @@ class StudentRun:
     readings: dict[Place, Reading] = field(default_factory=dict)
 
 
-def layout(labels: Labels, counts: Ints, axis: Ints) -> Ints:
-    """Positions of an axis whose labels are given: every unit is replaced, in place, by its adjacent copies.
-
-    Args:
-        labels: the resolved labels.
-        counts: `(classes,)` copies of each class.
-        axis: `(n,)` labels.
-
-    Returns:
-        `(Σ counts,)` positions in 0 … n − 1.
-    """
-    copies = counts[labels.group[axis]]
-    block = labels.block[axis]
-    length = labels.block_length[block]
-    if (length == 1).all() or (copies == 1).all():
-        return np.repeat(np.arange(axis.size, dtype=np.int64), copies)
-    pieces = []
-    start = 0
-    while start < axis.size:
-        stop = start + 1
-        limit = min(axis.size, start + int(length[start]))
-        while stop < limit and block[stop] == block[start]:
-            stop += 1
-        pieces.append(np.tile(np.arange(start, stop, dtype=np.int64), int(copies[start])))
-        start = stop
-    return np.concatenate(pieces)
-
-
-def unchanged(axis: Axis, size: int) -> bool:
-    """Whether the student's axis is the teacher's."""
-    return axis is None or (axis.size == size and bool((axis == np.arange(size)).all()))
-
-
 def _sections(position: Ints, size: int, parts: int) -> Ints:
     """Positions `(parts, width)` within each of several equal sections; an axis 0 holds all sections and is one."""
     return position.reshape(parts, -1) - np.arange(parts)[:, None] * (size // parts)
 
 
 class PositionFlow(Flow):
-    """The run over positions, for given numbers of copies."""
+    """The run over positions, for given numbers of copies; `indexed` as in `run_student`."""
 
-    def __init__(self, labels: Labels, counts: Ints) -> None:
+    def __init__(self, labels: Labels, counts: Ints, *, indexed: bool = False) -> None:
+        self.indexed = indexed
+        self.replacement: Op | None = None
         self.labels = labels
         self.counts = counts
         self.layer: Layer
@@ -119,6 +99,10 @@ class PositionFlow(Flow):
 
     def _place(self, parameter: str, axis: int) -> Place:
         return (self.layer.owner, parameter, axis)
+
+    def _without_tail(self, channels: Axis, why: str = "takes each channel by itself") -> None:
+        if has_tail(channels):
+            raise self.refuse(f"{why}, and its stream would hold more than copies of channels")
 
     def _meet(self, place: Place, channels: Axis, size: int) -> None:
         if place in self.places:
@@ -146,8 +130,10 @@ class PositionFlow(Flow):
         return position
 
     def _gather(self, place: Place, position: Axis, size: int, parts: int = 1) -> None:
-        if position is not None and not unchanged(position, size):
-            self.gathers[place] = Gather(_sections(position, size, parts if place[2] else 1))
+        if position is None or unchanged(position, size):
+            return
+        sections = _sections(position, size, parts) if parts > 1 and place[2] else position[None]
+        self.gathers[place] = Gather(sections, scale_of(position))
 
     def carry(self, parameter: str, axis: int, channels: Axis, *, size: int) -> None:
         place = self._place(parameter, axis)
@@ -159,10 +145,11 @@ class PositionFlow(Flow):
         self._meet(place, channels, size)
         if channels is None or unchanged(channels, size):
             return
-        if distinct(channels).size != size:
+        if distinct(channels[channels >= 0]).size != size:
             raise self.refuse("no longer receives every channel that it reads")
         self.equal_parts(channels, size=size, parts=parts)
-        self.readings[place] = Reading(_sections(channels, size, parts if axis else 1), rows)
+        sections = _sections(channels, size, parts) if parts > 1 and axis else channels[None]
+        self.readings[place] = Reading(sections, rows, 1.0 / scale_of(channels))
 
     def tie(self, a: Axis, b: Axis, *, size: int) -> Axis:
         return self._equal(a, b, size, "would combine channels that no longer line up")
@@ -172,12 +159,43 @@ class PositionFlow(Flow):
             raise self.refuse(why)
 
     def uniform(self, channels: Axis, why: str) -> None:
+        self._without_tail(channels, why)
+        self._uniform(channels, why)
+
+    def _uniform(self, channels: Axis, why: str) -> None:
         if channels is not None and distinct(np.bincount(channels)).size > 1:
             raise self.refuse(f"{why}, and its channels would not have equally many copies")
+
+    def normalise(self, channels: Axis, *, size: int, tail: Tail, why: str) -> Axis:
+        if not has_tail(channels):
+            self._uniform(channels, why)
+            return channels
+        assert channels is not None
+        copies, rest = channels[channels >= 0], channels[channels < 0]
+        self._uniform(copies, why)
+        if distinct(copies).size != size or (rest != CODES[tail]).any():
+            raise self.refuse(f"{why}, and its stream would not hold what leaves that as it is")
+        return np.where(channels < 0, ZERO, channels)
+
+    def unscale(self, parameter: str, axis: int, channels: Axis, *, size: int) -> None:
+        self.carry(parameter, axis, channels, size=size)
+        place = self._place(parameter, axis)
+        if has_tail(channels):
+            assert channels is not None
+            tail_at_mean = np.where(channels < 0, MEAN, channels)  # so that what the tail learns soon gets through
+            self.gathers[place] = Gather(tail_at_mean[None], 1.0 / scale_of(channels))
+
+    def plain(self, channels: Axis, why: str) -> None:
+        self._without_tail(channels, why)
+
+    def same_width(self, a: Axis, b: Axis, *, size: int, why: str) -> None:
+        if self.width(a, size) != self.width(b, size):
+            raise self.refuse(why)
 
     def equal_parts(self, channels: Axis, *, size: int, parts: int) -> None:
         if channels is None or parts == 1:
             return
+        self._without_tail(channels)
         section = size // parts
         whole = channels.size % parts == 0
         if not whole or (channels.reshape(parts, -1) // section != np.arange(parts)[:, None]).any():
@@ -186,6 +204,7 @@ class PositionFlow(Flow):
     def whole_parts(self, channels: Axis, *, size: int, parts: int) -> int:
         if channels is None:
             return parts
+        self._without_tail(channels)
         section = size // parts
         if channels.size % section:
             raise self.refuse(f"copies only whole groups of {section} channels")
@@ -194,9 +213,21 @@ class PositionFlow(Flow):
             raise self.refuse(f"copies only whole groups of {section} channels")
         return len(groups)
 
+    def serve(self, channels: Axis, servers: Axis, *, size: int, parts: int) -> None:
+        readers = np.arange(size) if channels is None else channels
+        read = np.arange(parts) if servers is None else servers
+        even = readers.size % read.size == 0
+        if not even or (readers // (size // parts) != np.repeat(read, readers.size // read.size)).any():
+            raise self.refuse(
+                f"gives {read.size} slices to {readers.size} others, equally many each, which would not find their own"
+            )
+
     def section(self, channels: Axis, *, size: int, start: int, stop: int) -> tuple[Axis, int, int]:
         if channels is None:
             return None, start, stop
+        if (start, stop) == (0, size):
+            return channels, 0, channels.size
+        self._without_tail(channels, "cuts out a section of it")
         inside = np.flatnonzero((channels >= start) & (channels < stop))
         first = int(inside[0]) if inside.size else start
         if inside.size and not np.array_equal(inside, np.arange(first, first + inside.size)):
@@ -206,6 +237,9 @@ class PositionFlow(Flow):
     def concat(self, pieces: Sequence[tuple[Axis, int]]) -> Axis:
         if all(axis is None for axis, _ in pieces):
             return None
+        if len(pieces) > 1:
+            for axis, _ in pieces:
+                self._without_tail(axis, "joins it with others")
         offsets = np.cumsum([0, *(size for _, size in pieces)])[:-1]
         arrays = [np.arange(size) if axis is None else axis for axis, size in pieces]
         return np.concatenate([a + o for a, o in zip(arrays, offsets, strict=True)])
@@ -213,6 +247,7 @@ class PositionFlow(Flow):
     def pad(self, channels: Axis, *, size: int, before: int, after: int, attribute: str) -> tuple[Axis, int, int]:
         if channels is None:
             return None, before, after
+        self._without_tail(channels, "pads it")
         ends = []
         for end in (0, 1):
             own = self.labels.found.places[self.layer.name, attribute, end]
@@ -223,15 +258,18 @@ class PositionFlow(Flow):
 
     def merge(self, factors: Sequence[tuple[Axis, int | None]]) -> Axis:
         if any(size is None for _, size in factors):
-            if any(size is not None and not unchanged(axis, size) for axis, size in factors):
-                raise self.refuse("merges a growing axis with the batch")
+            for axis, _ in factors:
+                self.mix(axis, "merges a growing axis with the batch")
             return None
         # None only where the run over labels has None too: ops choose their rule by it.
         if all(axis is None for axis, _ in factors):
             return None
+        if len(factors) == 1:
+            return factors[0][0]
         position = np.zeros(1, dtype=np.int64)
         for axis, size in factors:
             assert size is not None
+            self._without_tail(axis, "reorders it")
             own = np.arange(size) if axis is None else axis
             position = (position[:, None] * size + own[None, :]).ravel()
         return position
@@ -239,6 +277,7 @@ class PositionFlow(Flow):
     def split(self, channels: Axis, sizes: Sequence[int | None], *, site: str) -> tuple[Axis, ...]:
         if channels is None:
             return (None,) * len(sizes)
+        self._without_tail(channels, "reorders it")
         known = [size or 1 for size in sizes]
         options = self.labels.found.options.get((self.layer.name, site))
         keep = self.labels.choices.get((self.layer.name, site), options[0][0]) if options else 0
@@ -254,17 +293,37 @@ class PositionFlow(Flow):
         return tuple(own if i == keep else None for i in range(len(known)))
 
     def permute(
-        self, channels: Axis, sizes: Sequence[int], order: Sequence[int], *, site: str
-    ) -> tuple[Axis, tuple[int, ...]]:
+        self, channels: Axis, sizes: Sequence[int], order: Sequence[int], *, alone: bool
+    ) -> tuple[Axis, tuple[int, ...], tuple[int, ...] | None]:
         if channels is None:
-            return None, tuple(sizes)
+            return None, tuple(sizes), None
+        self._without_tail(channels, "reorders it")
+        if self.indexed and alone:
+            teacher = np.arange(prod(sizes)).reshape(sizes).transpose(order).ravel()
+            taken, index = self.take(channels, teacher.tolist(), size=teacher.size)
+            return taken, tuple(sizes), index
         keep = growing_factor(sizes)
         others = prod(sizes) // sizes[keep]
         if channels.size % others:
             raise self.refuse(f"cuts the axis into sections of {others}, and its copies do not fill them")
         grown = (*sizes[:keep], channels.size // others, *sizes[keep + 1 :])
         teacher, student = (np.arange(prod(s)).reshape(s).transpose(order).ravel() for s in (sizes, grown))
-        return np.argsort(teacher)[channels[student]], grown
+        return np.argsort(teacher)[channels[student]], grown, None
+
+    def take(self, channels: Axis, index: Sequence[int], *, size: int) -> tuple[Axis, tuple[int, ...]]:
+        if channels is None:
+            return None, tuple(index)
+        self._without_tail(channels, "reorders it")
+        order = np.argsort(channels, kind="stable")
+        starts = np.searchsorted(channels[order], np.arange(size + 1))
+        copies = np.diff(starts)[list(index)]
+        position = np.repeat(np.arange(len(index)), copies)
+        number = np.arange(position.size) - np.repeat(np.cumsum(copies) - copies, copies)
+        student = order[np.repeat(starts[:-1][list(index)], copies) + number]
+        return position, tuple(student.tolist())
+
+    def become(self, op: Op) -> None:
+        self.replacement = op
 
     def width(self, channels: Axis, size: int) -> int:
         return size if channels is None else int(channels.size)
@@ -273,26 +332,27 @@ class PositionFlow(Flow):
         self.attributes |= attributes
 
 
-def run_student(labels: Labels, counts: Ints) -> StudentRun:
+def run_student(labels: Labels, counts: Ints, *, indexed: bool = False) -> StudentRun:
     """The student with that many copies of each class, or the refusal.
 
     Args:
         labels: of the teacher.
-        counts: `(classes,)` copies of each class, at least 1.
+        counts: `(classes,)` copies of each class, at least 1, and lengths of tails.
+        indexed: whether shuffles of channels become lists of indices, which keep the copies of a channel together; the
+            network's own shuffle, made wider, may part them.
 
     Raises:
         GrowthRefusedError: the student would not compute what the teacher computes; names the layer at which it fails.
     """
     graph = labels.graph
-    flow = PositionFlow(labels, counts)
+    flow = PositionFlow(labels, counts, indexed=indexed)
     values: dict[str, Axes] = {i.name: (None,) * len(i.shape) for i in graph.inputs}
     layers, made = [], {}
     for layer in graph.layers:
-        flow.layer, flow.attributes = layer, {}
-        values[layer.name] = layer.op.flow(
-            flow, *(Channels(graph.shapes[n], values[n]) for n in (*layer.inputs, *layer.op.references()))
-        )
-        layers.append(_with(layer, flow.attributes))
+        flow.layer, flow.attributes, flow.replacement = layer, {}, None
+        read = (Channels(graph.shapes[n], values[n]) for n in (*layer.inputs, *layer.op.references()))
+        values[layer.name] = passed(flow, layer.op, read)
+        layers.append(_with(layer, flow.attributes, flow.replacement))
         made[layer.name] = layers[-1].op
         if layer.op == graph.by_name[layer.owner].op and layers[-1].op != made[layer.owner]:
             raise flow.refuse("uses the same weights for another number of channels")
@@ -305,7 +365,9 @@ def run_student(labels: Labels, counts: Ints) -> StudentRun:
     return StudentRun(student, flow.gathers, flow.readings)
 
 
-def _with(layer: Layer, attributes: dict[str, Any]) -> Layer:
+def _with(layer: Layer, attributes: dict[str, Any], replacement: Op | None) -> Layer:
+    if replacement is not None:
+        return dataclasses.replace(layer, op=replacement)
     changed = {k: v for k, v in attributes.items() if getattr(layer.op, k) != v}
     return dataclasses.replace(layer, op=dataclasses.replace(layer.op, **changed)) if changed else layer  # type: ignore[type-var]
 
@@ -314,5 +376,5 @@ def _check_widths(student: Graph, teacher: Graph, values: dict[str, Axes]) -> No
     """The shapes that follow from the student's attributes are those that its positions have: a check on every op."""
     for name, axes in values.items():
         for i, (axis, size) in enumerate(zip(axes, teacher.shapes[name], strict=True)):
-            expected = size if axis is None else axis.size
+            expected = size if axis is None else Batch(axis.size) if isinstance(size, Batch) else axis.size
             assert student.shapes[name][i] == expected, (name, i, student.shapes[name], expected)

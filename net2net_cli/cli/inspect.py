@@ -7,9 +7,9 @@ With `--json` one object:
 - `code`: what opaque layers name, `module:callable` -> their layers; to run it takes `--trust-code`;
 - `lineage`: the steps by which it was grown, oldest first, as the checkpoint records them;
 - `layers`: those with tensors, or those that were named: `name`, `op`, `kernel`, `groups`, `depthwise`, `width`,
-  `own_width` (false where it follows others), `parameters`, `multiply_adds`, `grows_with` (a list of `layer`, `why`),
-  `follows`, `followers`, `readers`, `not_widened` and `not_deepened` (null, or why not); `next_widths` for those that
-  were named;
+  `own_width` (false where it follows others), `widths` (others that it has, by name, as an attention's `heads`),
+  `parameters`, `multiply_adds`, `grows_with` (a list of `layer`, `why`), `follows`, `followers`, `readers`,
+  `not_widened` and `not_deepened` (null, or why not); `next_widths` for those that were named;
 - `blocks`: the residual blocks that `net2net deepen` can repeat.
 """
 

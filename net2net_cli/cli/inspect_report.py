@@ -21,11 +21,11 @@ Payload = Mapping[str, Any]
 
 def inspect_payload(network: Network, names: Sequence[str]) -> dict[str, Any]:
     """The object of `inspect`'s description."""
-    from net2net_cli.channels.labels import find_labels
+    from net2net_cli.channels.counts import labels_of
     from net2net_cli.growth.describe import describe, repeatable_blocks
 
     graph = network.graph
-    labels = find_labels(graph)
+    labels = labels_of(graph)
     infos = describe(graph, labels)
     layers = [_layer(graph, info, infos) for info in infos]
     return {
@@ -85,6 +85,7 @@ def _layer(graph: Graph, info: LayerInfo, infos: Sequence[LayerInfo]) -> dict[st
         "depthwise": bool(getattr(op, "depthwise", False)),
         "width": info.width or width(graph, graph.by_name[info.name]),
         "own_width": info.width is not None,
+        "widths": dict(info.widths),
         "parameters": info.parameters,
         "multiply_adds": layer_multiply_adds(graph, graph.by_name[info.name]),
         "grows_with": [{"layer": member.layer, "why": member.why} for member in info.grows_with],
@@ -210,8 +211,10 @@ def _detail(layer: Payload) -> str:
     width = f", {layer['width']} wide" if layer["width"] is not None else ""
     next_widths = ", ".join(map(str, layer["next_widths"]))
     widen = f"no: {_not_widened(layer)}" if layer["not_widened"] else f"yes; the next widths are {next_widths}"
+    parts = (f"{size} {part} (`{layer['name']}:{part}=…`)" for part, size in layer["widths"].items())
     rows = [
         ("widen", widen),
+        ("also has", ", ".join(parts)),
         ("deepen", f"no: {layer['not_deepened']}" if layer["not_deepened"] else "yes"),
         ("follow it", ", ".join(p for p, _ in patterns(layer["followers"]))),
         ("read it", ", ".join(p for p, _ in patterns(layer["readers"]))),

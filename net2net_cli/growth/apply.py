@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from net2net_cli.channels.unions import Ints
 from net2net_cli.checkpoint.safetensors_header import TensorInfo
-from net2net_cli.growth.plan import AxisMap, Fill, Plan, TensorPlan
+from net2net_cli.growth.plan import MEAN, AxisMap, Fill, Plan, TensorPlan
 from net2net_cli.growth.shares import Deal, copy_numbers, generator, share_rows
+from net2net_cli.growth.sharing import share_out
 
 Array = npt.NDArray[Any]
 
@@ -187,12 +188,18 @@ def _gathered(tensor: TensorPlan, source: Array, seed: int, memory: Memory) -> I
     per_section = tensor.shape[0] // sections
     step = max(1, min(per_section, BLOCK_BYTES // max(1, row_bytes)))
     touch = _Touch(tensor, maps, source, seed, step, memory)
+    wide = any(m.factor is not None or m.position.min(initial=0) < 0 for m in tensor.axes)
+    mean_row = _mean_row(source) if 0 in maps and maps[0].position.min(initial=0) < 0 else None
     for section in range(sections):
         places = {m.axis: m.position[section if m.axis == 1 else 0] for m in tensor.axes}
         for start in range(section * per_section, (section + 1) * per_section, step):
             stop = min(start + step, (section + 1) * per_section)
-            block = _gather(source, start, stop, places, memory)
-            yield np.ascontiguousarray(touch(block, section, start, stop))
+            block = (
+                _gather_wide(source, start, stop, places, mean_row)
+                if wide
+                else _gather(source, start, stop, places, memory)
+            )
+            yield np.ascontiguousarray(touch(block, section, start, stop).astype(source.dtype, copy=False))
 
 
 def _gather(source: Array, start: int, stop: int, places: Mapping[int, Ints], memory: Memory) -> Array:
@@ -210,6 +217,31 @@ def _gather(source: Array, start: int, stop: int, places: Mapping[int, Ints], me
         # Positions are in range, as the proof has found; with another mode, numpy would gather into memory of its own.
         bits = np.take(bits, places[axis], axis=axis, out=out, mode="clip")
     return bits.view(source.dtype)
+
+
+def _mean_row(source: Array) -> npt.NDArray[np.float64]:
+    """`(…)`: the mean of all rows, summed up one by one, since a copy of all in float64 might not fit in memory."""
+    total = np.zeros(source.shape[1:])
+    for row in source:
+        total += row
+    return total / len(source)
+
+
+def _gather_wide(
+    source: Array, start: int, stop: int, places: Mapping[int, Ints], mean_row: Array | None
+) -> npt.NDArray[np.float64]:
+    """As `_gather`, in float64 and with means where positions say so, to be rounded once all factors are on."""
+    if 0 in places:
+        at = places[0][start:stop]
+        block = source[np.maximum(at, 0)].astype(np.float64)
+        if mean_row is not None:
+            block[at == MEAN] = mean_row
+    else:
+        block = source[start:stop].astype(np.float64)
+    for axis in sorted(places.keys() - {0}):
+        with_mean = np.concatenate([block, block.mean(axis=axis, keepdims=True)], axis=axis)
+        block = np.take(with_mean, np.where(places[axis] == MEAN, block.shape[axis], places[axis]), axis=axis)
+    return block
 
 
 class _Touch:
@@ -231,19 +263,21 @@ class _Touch:
             self.whole = self._transposed(self.reading)
 
     def _transposed(self, reading: AxisMap) -> Array:
-        """Shares `(width, rows)` of a tensor whose axis 0 is the one that reads (transposed convolution)."""
+        """Shares `(rows, width)` of a tensor whose axis 0 is the one that reads (transposed convolution)."""
         shares, rows = reading.shares, self.tensor.shape[1]
         assert shares is not None
-        return np.concatenate(list(share_rows(shares.split, reading.position[0], rows, rows, self.rng))).T
+        return np.concatenate(list(share_rows(shares.split, reading.sharing[0], rows, rows, self.rng)))
 
     def _shared(self, block: Array, reading: AxisMap, section: int, start: int, stop: int) -> Array:
         """The block with shares on; where they are 0 and 1 on axis 1, its bits are cleared or kept in place."""
         assert reading.shares is not None
-        if reading.axis == 0 or reading.shares.split != "ownership":
-            return _scaled(block, self._shares(reading, section, start, stop))
+        if reading.axis == 0:
+            return self._shared_rows(block, reading, start)
+        if reading.shares.split != "ownership":
+            return share_out(block, self._shares(reading, section), reading.sharing[section])
         rows = self.tensor.shape[0] // reading.position.shape[0]
         if self.deal is None or section != self.section:
-            self.section, self.deal = section, Deal(reading.position[section], rows, self.rng)
+            self.section, self.deal = section, Deal(reading.sharing[section], rows, self.rng)
         bits = block.view(_BITS[block.itemsize])
         clear_or_keep = np.zeros((2, prod(block.shape[2:])), dtype=bits.dtype)
         clear_or_keep[1] = np.iinfo(bits.dtype).max
@@ -252,15 +286,20 @@ class _Touch:
         bits &= self.deal.owned(start - first, stop - first, clear_or_keep, out=mask).reshape(bits.shape)
         return block
 
-    def _shares(self, reading: AxisMap, section: int, start: int, stop: int) -> Array:
-        if reading.axis == 0:
-            return self.whole[start:stop]
+    def _shared_rows(self, block: Array, reading: AxisMap, start: int) -> Array:
+        """Where axis 0 is the one that reads, copies of a channel may stand in several blocks."""
+        assert reading.shares is not None
+        if reading.shares.split == "ownership":
+            return _kept(block, self.whole[:, start : start + len(block)].T)
+        return share_out(block.swapaxes(0, 1), self.whole, reading.sharing[0], start).swapaxes(0, 1)
+
+    def _shares(self, reading: AxisMap, section: int) -> Array:
         if section != self.section:
             self.section = section
             shares = reading.shares
             assert shares is not None
             rows = self.tensor.shape[0] // reading.position.shape[0]
-            self.iterator = share_rows(shares.split, reading.position[section], rows, self.step, self.rng)
+            self.iterator = share_rows(shares.split, reading.sharing[section], rows, self.step, self.rng)
         return next(self.iterator)
 
     def __call__(self, block: Array, section: int, start: int, stop: int) -> Array:
@@ -280,7 +319,9 @@ class _Touch:
         """Entries that stand at the second or a later copy of a slice, on any axis."""
         later = np.zeros(shape, dtype=bool)
         for axis, axis_map in self.maps.items():
-            second = _is_later(axis_map.position[section if axis == 1 else 0])
+            second = _is_later(axis_map.sharing[section if axis == 1 else 0])
+            if axis_map.free is not None:
+                second |= axis_map.free
             along = [1] * len(shape)
             along[axis] = -1
             later |= (second[start:stop] if axis == 0 else second).reshape(along)
@@ -295,7 +336,8 @@ class _Touch:
 
 
 def _is_later(position: Ints) -> npt.NDArray[np.bool_]:
-    return copy_numbers(position)[0] > 0
+    later: npt.NDArray[np.bool_] = (copy_numbers(position)[0] > 0) | (position == MEAN)
+    return later
 
 
 def _rms(source: Array) -> float:
@@ -306,18 +348,12 @@ def _rms(source: Array) -> float:
 _BITS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
-def _scaled(block: Array, shares: Array) -> Array:
-    """A block `(rows, width, …)` times shares `(rows, width)`.
-
-    Shares of 0 and 1 clear or keep bits, so that a kept value is the teacher's own in every stored type; others are
-    multiplied in float64 and rounded once.
-    """
-    shares = shares.reshape(shares.shape + (1,) * (block.ndim - 2))
-    if shares.dtype == bool:
-        bits = block.view(_BITS[block.itemsize])
-        bits &= np.where(shares, np.iinfo(bits.dtype).max, 0).astype(bits.dtype)
-        return block
-    return (block.astype(np.float64) * shares).astype(block.dtype)
+def _kept(block: Array, kept: Array) -> Array:
+    """A block `(width, rows, …)` whose bits are cleared where `kept` `(width, rows)` is false."""
+    bits = block.view(_BITS[block.itemsize])
+    mask = np.where(kept, np.iinfo(bits.dtype).max, 0).astype(bits.dtype)
+    bits &= mask.reshape(mask.shape + (1,) * (block.ndim - 2))
+    return block
 
 
 assert ml_dtypes.bfloat16 is not None  # importing it teaches numpy the type

@@ -28,7 +28,7 @@ PASS_ZERO = (
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A residual block: `out` = φ(`stream` + branch), or without φ.
+    """A residual block: `out` = φ(`stream` + branch), or without φ. The branch may read other values than the stream.
 
     Attributes:
         layers: all whose names begin with the block's.
@@ -57,16 +57,19 @@ def find_block(graph: Graph, name: str) -> Block:
     inside = {layer.name for layer in layers}
     streams = dict.fromkeys(value for layer in layers for value in layer.inputs if value not in inside)
     outs = [v for v in inside if any(r.name not in inside for r in graph.readers[v]) or v in graph.output_values()]
-    if len(streams) != 1 or len(outs) != 1:
+    if not streams or len(outs) != 1:
         raise _refusal(name, f"it has {len(streams)} inputs and {len(outs)} outputs; a residual block has one of each")
-    stream, out = next(iter(streams)), outs[0]
-    if graph.shapes[stream] != graph.shapes[out]:
-        change = f"{show(graph.shapes[stream])} to {show(graph.shapes[out])}"
+    out = outs[0]
+    fitting = [stream for stream in streams if graph.shapes[stream] == graph.shapes[out]]
+    if not fitting:
+        change = f"{show(graph.shapes[next(iter(streams))])} to {show(graph.shapes[out])}"
         raise _refusal(name, f"it changes the shape from {change}, so that its copy could not be added to the stream")
-    silenced = _along(graph, name, inside, _addition(graph, name, out).name, stream)
-    if silenced is None:
-        raise _refusal(name, "its input does not reach its output through additions alone")
-    return Block(name, layers, stream, out, silenced)
+    added = _addition(graph, name, out).name
+    for stream in fitting:  # a decoder's block also reads the encoder's output
+        silenced = _along(graph, name, inside, added, stream)
+        if silenced is not None:
+            return Block(name, layers, stream, out, silenced)
+    raise _refusal(name, "its input does not reach its output through additions alone")
 
 
 def _along(graph: Graph, name: str, inside: set[str], value: str, stream: str) -> tuple[str, ...] | None:
@@ -93,6 +96,12 @@ def _addition(graph: Graph, name: str, out: str) -> Layer:
     layer = graph.by_name[out]
     while isinstance(layer.op, act.Elementwise) and layer.op.idempotent and layer.inputs[0] in graph.by_name:
         layer = graph.by_name[layer.inputs[0]]
+    if isinstance(layer.op, (norm.LayerNorm, norm.GroupNorm)):
+        raise _refusal(
+            name,
+            f"it ends in `{layer.name}`, a {layer.op.name} behind the addition (post-norm), and its copy would "
+            "normalise the stream once more, by the mean and variance of each sample: no weights of the copy undo that",
+        )
     if not isinstance(layer.op, arithmetic.Add) or layer.op.scalar is not None:
         raise _refusal(name, f"it does not end in an addition, but in `{layer.name}` ({layer.op.name})")
     return layer

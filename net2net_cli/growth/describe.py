@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from net2net_cli.architecture.graph import Graph, Layer
 from net2net_cli.architecture.ops.opaque import Opaque
-from net2net_cli.channels.counts import Demand, next_width
+from net2net_cli.channels.counts import Demand, labels_of, next_width
 from net2net_cli.channels.groups import Groups, Member
-from net2net_cli.channels.labels import Labels, find_labels
+from net2net_cli.channels.labels import Labels
 from net2net_cli.errors import GrowthRefusedError
 from net2net_cli.growth.blocks import find_block
 from net2net_cli.growth.insert import check_activation, check_norm, find_site
@@ -22,6 +22,7 @@ class LayerInfo:
 
     Attributes:
         width: of its own, or None where it follows other layers or has no channels.
+        widths: others that it has between its tensors, by name, as an attention's heads.
         parameters: how many numbers are trained.
         grows_with: other layers with a width of their own that grow with it.
         followers: norms and the like that carry its channels.
@@ -33,6 +34,7 @@ class LayerInfo:
     name: str
     op: str
     width: int | None
+    widths: Mapping[str, int]
     parameters: int
     grows_with: tuple[Member, ...]
     followers: tuple[str, ...]
@@ -43,7 +45,7 @@ class LayerInfo:
 
 def describe(graph: Graph, labels: Labels | None = None) -> list[LayerInfo]:
     """Every layer that owns tensors, in order."""
-    labels = labels or find_labels(graph)
+    labels = labels or labels_of(graph)
     groups = Groups(labels)
     weighted = [layer for layer in graph.layers if layer.weights_of is None and layer.op.tensors()]
     return [_layer_info(labels, groups, layer) for layer in weighted]
@@ -54,17 +56,19 @@ def _layer_info(labels: Labels, groups: Groups, layer: Layer) -> LayerInfo:
     own = groups.widths.get(name)
     parameters = sum(math.prod(s.shape) for s in layer.op.tensors().values() if s.kind == "parameter")
     deepen = _why_not_deepened(labels.graph, layer)
+    widths = {part: axis.size for part, axis in labels.named_axes(name).items()}
     if own is None:
         why = "its width is that of the layers before it"
         if isinstance(layer.op, Opaque):
             why = f"it is {layer.op.described}"
-        return LayerInfo(name, layer.op.name, None, parameters, (), (), (), why, deepen)
+        return LayerInfo(name, layer.op.name, None, widths, parameters, (), (), (), why, deepen)
     freeze = labels.why_frozen(own) if labels.is_frozen(own).all() else None
     frozen = None if freeze is None else f"{'it' if freeze.layer == name else f'`{freeze.layer}`'} {freeze.why}"
     return LayerInfo(
         name,
         layer.op.name,
         own.size,
+        widths,
         parameters,
         tuple(groups.members(name)),
         tuple(groups.followers(name)),

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
+import numpy as np
 import numpy.typing as npt
 
 from net2net_cli.architecture.graph import Graph
 from net2net_cli.channels.unions import Ints
+
+MEAN: Final = -1
+"""In an axis map: the mean of all of the teacher's slices."""
 
 Split: TypeAlias = Literal["ownership", "random", "equal"]
 """How the copies of a channel share what its readers did with it."""
@@ -40,15 +44,27 @@ class AxisMap:
 
     Attributes:
         axis: 0 or higher; sections other than one only on axis 1.
-        position: `(sections, width)` teacher slices; section s holds for the s-th part of the rows (axis 0).
+        position: `(sections, width)` teacher slices, or `MEAN` for the mean of all; section s holds for the s-th part
+            of the rows (axis 0).
         shares: where the axis reads copied channels.
         factor: `(width,)` fixed factors, or None for 1.
+        free: `(width,)` which slices read what is zero, so that any values would do; they are no copies, and nothing is
+            shared out to them. None where all count.
     """
 
     axis: int
     position: Ints
     shares: Shares | None = None
     factor: npt.NDArray[Any] | None = None
+    free: npt.NDArray[np.bool_] | None = None
+
+    @property
+    def sharing(self) -> Ints:
+        """`(sections, width)`: equal for slices that share a position of the teacher's."""
+        if self.free is None:
+            return self.position
+        alone = int(self.position.max()) + 1 + np.arange(self.width)
+        return np.where(self.free, alone, self.position)
 
     @property
     def width(self) -> int:
@@ -115,8 +131,8 @@ class Plan:
         student: the grown network.
         tensors: the student's, by name, in the order of its layers.
         operation: for the lineage.
-        rounds: whether stored values are products that were rounded (random or equal shares, batch-norm statistics), so
-            that outputs agree to the stored type's precision and no better.
+        rounds: whether stored values are products that were rounded (a scaled stream, batch-norm statistics), so that
+            outputs agree to the stored type's precision and no better.
         notes: for people: what was decided where they left it open.
     """
 

@@ -41,7 +41,7 @@ def plan_random_pad(
 
 
 def _padded(tensor: TensorPlan, layer: Layer, slot: TensorSlot, std: float | None) -> TensorPlan:
-    unshared = tuple(replace(m, shares=None) for m in tensor.axes)
+    unshared = tuple(replace(m, shares=None, factor=None) for m in tensor.axes)
     return replace(tensor, axes=unshared, fill=_initial(layer, tensor, slot, std), noise=0.0)
 
 

@@ -13,7 +13,7 @@ from net2net_cli.architecture.graph import Graph
 from net2net_cli.architecture.ops.opaque import Opaque
 from net2net_cli.channels.counts import Demand, frozen_refusal
 from net2net_cli.channels.labels import Labels
-from net2net_cli.channels.unions import distinct
+from net2net_cli.channels.unions import Ints, distinct
 from net2net_cli.errors import GrowthRefusedError, UsageError
 
 _WIDTH = re.compile(r"\+(?P<more>\d+)|(?P<factor>\d+(?:\.\d+)?)x|(?P<width>\d+)")
@@ -21,10 +21,20 @@ _WIDTH = re.compile(r"\+(?P<more>\d+)|(?P<factor>\d+(?:\.\d+)?)x|(?P<width>\d+)"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One `LAYER=WIDTH`."""
+    """One `LAYER=WIDTH`, or `LAYER:NAME=WIDTH` where a layer has more than one width."""
 
     pattern: str
     width: str
+
+    @property
+    def layers(self) -> str:
+        """The name or glob, without the name of a width."""
+        return self.pattern.partition(":")[0]
+
+    @property
+    def part(self) -> str:
+        """The name of the width, or nothing for a layer's own."""
+        return self.pattern.partition(":")[2]
 
     @property
     def is_glob(self) -> bool:
@@ -147,16 +157,21 @@ def resolve(
 def _layers(labels: Labels, request: Request) -> list[str]:
     graph = labels.graph
     if not request.is_glob:
-        if request.pattern not in graph.by_name:
-            raise unknown_layer(graph, request.pattern)
-        return [graph.by_name[request.pattern].owner]
-    regex = glob_to_regex(request.pattern)
+        if request.layers not in graph.by_name:
+            raise unknown_layer(graph, request.layers)
+        return [graph.by_name[request.layers].owner]
+    regex = glob_to_regex(request.layers)
     named = [name for name in graph.by_name if regex.fullmatch(name)]
     if not named:
         raise UsageError(
-            f"`{request.pattern}` matches no layer", "`*` stays within one part of a name, `**` crosses dots"
+            f"`{request.layers}` matches no layer", "`*` stays within one part of a name, `**` crosses dots"
         )
-    own = [n for n in named if graph.by_name[n].weights_of is None and labels.output_axis(n) is not None]
+    own = [n for n in named if graph.by_name[n].weights_of is None and _axis(labels, n, request) is not None]
+    if not own and request.part:
+        raise UsageError(
+            f"`{request.layers}` matches no layer with a width named `{request.part}`",
+            "`net2net inspect CHECKPOINT LAYER` shows the widths of a layer",
+        )
     if not own:
         raise UsageError(
             f"`{request.pattern}` matches no layer with a width of its own", "name convolutions or linear layers"
@@ -164,8 +179,12 @@ def _layers(labels: Labels, request: Request) -> list[str]:
     return own
 
 
+def _axis(labels: Labels, layer: str, request: Request) -> Ints | None:
+    """The channels whose number is asked for."""
+    return labels.named_axes(layer).get(request.part) if request.part else labels.output_axis(layer)
+
+
 def _demand(labels: Labels, layer: str, request: Request, round_to: int) -> Demand:
-    axis = labels.output_axis(layer)
     op = labels.graph.by_name[layer].op
     if isinstance(op, Opaque):
         raise GrowthRefusedError(
@@ -173,10 +192,18 @@ def _demand(labels: Labels, layer: str, request: Request, round_to: int) -> Dema
             "`net2net inspect` shows which layers can be widened",
             layer=layer,
         )
+    axis = _axis(labels, layer, request)
+    if axis is None and request.part:
+        names = ", ".join(f"`{layer}:{name}`" for name in labels.named_axes(layer))
+        raise UsageError(
+            f"`{layer}` has no width named `{request.part}`",
+            f"it has {names}" if names else f"it has one width: `{layer}={request.width}`",
+        )
     if axis is None:
         raise UsageError(
             f"`{layer}` has no width of its own: {follows(labels, layer)}", "name the layer that it follows"
         )
+    layer = f"{layer}:{request.part}" if request.part else layer
     freeze = labels.why_frozen(axis)
     if freeze is not None and labels.is_frozen(axis).all():
         raise frozen_refusal(layer, freeze)

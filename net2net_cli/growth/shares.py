@@ -49,8 +49,8 @@ def share_rows(split: Split, position: Ints, rows: int, step: int, rng: np.rando
     """Shares of the copies, some rows at a time: over the copies of one position they sum to 1 in each row.
 
     `ownership` deals the rows out to the copies in turn, in random order, so that no copy goes without. Where there are
-    more copies than rows, some start with zero shares: exact in every stored type, where drawn shares would round, and
-    no dead end, since a zero share's own gradient is that of any other.
+    more copies than rows, some start with zero shares: no dead end, since a zero share's own gradient is that of any
+    other.
 
     Args:
         split: the rule.

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from net2net_cli.architecture.graph import Graph
 from net2net_cli.architecture.ops.norm import GroupNorm
-from net2net_cli.channels.counts import Demand, NoCountsError, impossible, refuse, solve
-from net2net_cli.channels.labels import Labels, Place, find_labels
-from net2net_cli.channels.positions import StudentRun, run_student
+from net2net_cli.channels import tails
+from net2net_cli.channels.collected import Place
+from net2net_cli.channels.counts import Demand, NoCountsError, impossible, labels_of, prove, refuse, solve
+from net2net_cli.channels.labels import Labels
+from net2net_cli.channels.positions import Gather, Reading, StudentRun
 from net2net_cli.channels.unions import Ints
 from net2net_cli.errors import GrowthRefusedError, SpecError
-from net2net_cli.growth.plan import AxisMap, Operation, Plan, Shares, Split, TensorPlan
+from net2net_cli.growth.plan import MEAN, AxisMap, Operation, Plan, Shares, Split, TensorPlan
 from net2net_cli.growth.requests import Request, resolve
 from net2net_cli.growth.shares import generator
 
@@ -43,7 +47,7 @@ def plan_widen(graph: Graph, requests: Sequence[Request], options: WidenOptions 
         GrowthRefusedError: no exact student has these widths.
     """
     options = options or WidenOptions()
-    labels = find_labels(graph)
+    labels = labels_of(graph)
     demands, notes = resolve(labels, requests, round_to=options.round_to, where_possible=options.where_possible)
     optional = {d.layer for d in demands} if options.where_possible and all(r.is_glob for r in requests) else set()
     run, passed = _solve(labels, demands, options, optional)
@@ -67,14 +71,14 @@ def plan_like(graph: Graph, target: Graph, options: WidenOptions | None = None) 
     """
     options = options or WidenOptions()
     _same_layers(graph, target)
-    labels = find_labels(graph)
+    labels = labels_of(graph)
     demands = _demands_like(labels, target)
     if not demands:
         raise GrowthRefusedError("the target is no wider than the teacher", "give a spec with wider layers")
-    run, _ = _solve(labels, demands, options, set())
+    run, _ = _solve(labels, demands, options, set(), own_shuffles=True)
     wrong = _other_shape(run.graph, target)
     if wrong is not None:  # the layers' own widths leave open which section of a split grows: ask for that as well
-        run, _ = _solve(labels, [*demands, *_demands_of_readers(labels, target)], options, set())
+        run, _ = _solve(labels, [*demands, *_demands_of_readers(labels, target)], options, set(), own_shuffles=True)
         wrong = _other_shape(run.graph, target)
     if wrong is not None:
         raise GrowthRefusedError(
@@ -154,14 +158,14 @@ def _target_width(target: Graph, place: Place) -> int:
 
 
 def _solve(
-    labels: Labels, demands: list[Demand], options: WidenOptions, optional: set[str]
+    labels: Labels, demands: list[Demand], options: WidenOptions, optional: set[str], *, own_shuffles: bool = False
 ) -> tuple[StudentRun, list[str]]:
     """Copies for the demands, and the student's run; optional demands that have no solution are passed over."""
     demands, passed = _possible(labels, demands, options, optional)
     while True:
         try:
             counts = solve(labels, demands, generator(options.seed, "counts"))
-            return run_student(labels, counts), passed
+            return prove(labels, counts, own_shuffles=own_shuffles), passed
         except NoCountsError as failed:
             culprit = _culprit(labels, demands, failed, options)
             if culprit.layer not in optional or len(demands) == 1:
@@ -208,7 +212,7 @@ def _culprit(labels: Labels, demands: list[Demand], failed: NoCountsError, optio
 def _first_refused(labels: Labels, demands: list[Demand], options: WidenOptions) -> Demand | None:
     for demand in demands:
         try:
-            run_student(labels, _counts(labels, demand, options))
+            prove(labels, _counts(labels, demand, options))
         except (GrowthRefusedError, NoCountsError):
             return demand
     return None
@@ -220,21 +224,66 @@ def _counts(labels: Labels, demand: Demand, options: WidenOptions) -> Ints:
 
 def _plan(labels: Labels, run: StudentRun, options: WidenOptions, operation: Operation, notes: tuple[str, ...]) -> Plan:
     tensors = {
-        name: TensorPlan(name, slot.shape, name, _axes(run, layer.name, key, options.split), noise=0.0)
+        name: TensorPlan(name, slot.shape, name, _axes(run, layer.name, key, options, labels.graph))
         for name, layer, key, slot in run.graph.tensors()
     }
     if options.noise:
         tensors = {n: replace(t, noise=options.noise) if t.axes and len(t.shape) > 1 else t for n, t in tensors.items()}
-    rounds = options.split != "ownership"
-    return Plan(labels.graph, run.graph, tensors, operation, rounds, notes)
+    notes = (*notes, *_tail_notes(labels, run), *_index_notes(labels.graph, run.graph))
+    scaled = any(g.factor != 1 for g in run.gathers.values()) or any(r.factor != 1 for r in run.readings.values())
+    return Plan(labels.graph, run.graph, tensors, operation, scaled, notes)
 
 
-def _axes(run: StudentRun, layer: str, key: str, split: Split) -> tuple[AxisMap, ...]:
+def _tail_notes(labels: Labels, run: StudentRun) -> list[str]:
+    """What is said of streams that hold more than copies, each once."""
+    said: dict[int, str] = {}
+    for place, gather in run.gathers.items():
+        made = labels.found.created.get(place)
+        if made is None or gather.factor == 1:
+            continue
+        number, now = int(labels.group[made[0]]), gather.position.shape[1]
+        copies, tail = divmod(now, made.size)
+        each = "each channel once" if copies == 1 else f"{copies} copies of each channel"
+        rest = "their mean" if labels.tails[number].tail == "mean" else "zeros"
+        others = f"`{place[0]}` and the layers that grow with it write {each} and {tail} times {rest}"
+        said.setdefault(number, f"{others}, scaled by {gather.factor:.4g}: stored numbers are rounded")
+    return list(said.values())
+
+
+def _index_notes(teacher: Graph, student: Graph) -> list[str]:
+    """What is said of shuffles that only a list of indices can do now."""
+    now = [a.name for a, b in zip(teacher.layers, student.layers, strict=True) if b.op.name != a.op.name]
+    if not now:
+        return []
+    others = f" and {len(now) - 1} more" if len(now) > 1 else ""
+    return [f"shuffles become lists of indices (`{now[0]}`{others}): build the student from its spec or its export"]
+
+
+def _axes(run: StudentRun, layer: str, key: str, options: WidenOptions, teacher: Graph) -> tuple[AxisMap, ...]:
     """How each changed axis of one tensor comes about; a tensor has few axes."""
-    maps = [AxisMap(place[2], g.position) for place, g in run.gathers.items() if place[:2] == (layer, key)]
-    maps += [
-        AxisMap(place[2], reading.position, Shares(split, reading.rows))
-        for place, reading in run.readings.items()
-        if place[:2] == (layer, key)
-    ]
+    maps = [_following(place[2], g) for place, g in run.gathers.items() if place[:2] == (layer, key)]
+    for place, reading in run.readings.items():
+        if place[:2] == (layer, key):
+            size = teacher.by_name[layer].op.tensors()[key].shape[place[2]]
+            draw = generator(options.seed, layer, key, "tail")
+            maps.append(_reading(place[2], reading, Shares(options.split, reading.rows), size, draw))
     return tuple(sorted(maps, key=lambda m: m.axis))
+
+
+def _following(axis: int, gather: Gather) -> AxisMap:
+    position = gather.position
+    if gather.factor == 1 and position.min(initial=0) >= 0:
+        return AxisMap(axis, position)
+    factor = np.where((position[0] < 0) & (position[0] != tails.MEAN), 0.0, gather.factor)
+    return AxisMap(axis, np.where(position < 0, MEAN, position), factor=factor)
+
+
+def _reading(axis: int, reading: Reading, shares: Shares, size: int, draw: np.random.Generator) -> AxisMap:
+    """Columns of a tail at zero are columns of the teacher's, drawn at random: so what feeds the tail gets gradient."""
+    position = reading.position
+    tail = position[0] < 0
+    if reading.factor == 1 and not tail.any():
+        return AxisMap(axis, position, shares)
+    drawn = draw.permutation(position.shape[1])[None] % size
+    factor = np.where(position[0] == tails.MEAN, 0.0, reading.factor)
+    return AxisMap(axis, np.where(tail, drawn, position), shares, None if (factor == 1).all() else factor, tail)

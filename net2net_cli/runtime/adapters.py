@@ -64,9 +64,13 @@ BATCH_NORMS = (torch.nn.modules.batchnorm._BatchNorm,)
 
 LEAF_FUNCTIONS = {
     "einops.einops.reduce": ("einops.einops", "einops"),
+    "einops.einops.einsum": ("einops.einops", "einops"),
     "torchvision.ops.stochastic_depth.stochastic_depth": ("torchvision.ops",),
+    "torch.ones": ("torch",),
+    "torch.zeros": ("torch",),
 }
-"""Python functions that are recorded as one call, and the modules through which they are reached.
+"""Functions that are recorded as one call, and the modules through which they are reached: Python functions, and those
+of torch that take sizes one by one, which it parses before it asks what they are.
 
 `rearrange` and `repeat` of einops look up `reduce` in their own module when they run.
 """

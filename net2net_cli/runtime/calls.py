@@ -15,12 +15,13 @@ from net2net_cli.runtime import modules
 
 _OPERATORS = ("add", "sub", "mul", "truediv", "pow", "getitem")
 _TORCH = (
-    *("abs", "amax", "amin", "cat", "chunk", "clamp", "cos", "erf", "exp", "flatten", "log", "matmul", "maximum"),
+    *("abs", "amax", "amin", "baddbmm", "cat", "chunk", "clamp", "cos", "einsum", "eq", "erf", "exp", "flatten", "ge"),
+    *("gt", "le", "log", "logical_and", "logical_not", "logical_or", "lt", "matmul", "maximum", "ne", "tril", "where"),
     *("mean", "minimum", "neg", "permute", "reciprocal", "rsqrt", "sin", "split", "sqrt", "square", "squeeze", "sum"),
     *("unflatten", "unsqueeze", "var"),
 )
 _FUNCTIONAL = ("interpolate", "normalize", "pad")
-_METHODS = ("expand", "view_as")
+_METHODS = ("expand", "new_ones", "new_zeros", "view_as")
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{f"operator.{name}": getattr(operator, name) for name in _OPERATORS},

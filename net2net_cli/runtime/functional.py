@@ -22,7 +22,7 @@ from net2net_cli.architecture.ops.arithmetic import (
 from net2net_cli.architecture.ops.conv import Convolution, Linear
 from net2net_cli.architecture.ops.norm import GroupNorm, LayerNorm, PerChannelNorm
 from net2net_cli.architecture.ops.resize import Interpolate
-from net2net_cli.runtime import sections, views
+from net2net_cli.runtime import attending, sections, views
 from net2net_cli.runtime.drafts import Draft
 from net2net_cli.runtime.readings import Readings, spoken
 from net2net_cli.runtime.site import Arguments, Handler, Site, holds_batch
@@ -235,6 +235,7 @@ _F = "torch.nn.functional"
 HANDLERS: dict[str, Handler] = {
     **views.HANDLERS,
     **sections.HANDLERS,
+    **attending.HANDLERS,
     f"{_F}.interpolate": interpolate,
     f"{_F}.upsample": interpolate,
     **{f"{_F}.conv{rank}d": convolution for rank in (1, 2, 3)},

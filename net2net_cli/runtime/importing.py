@@ -68,8 +68,8 @@ def import_source(
     texts = list(inputs) or [default_input(source, model)]
     example = tuple(example_input(text) for text in texts)
     try:
-        name, origin = source.rpartition(":")[2], Source(source, dict(kwargs or {}))
-        found = import_module_weights(model, example, name=name, source=origin, leaves=leaves)
+        name = source.rpartition(":")[2]
+        found = import_module_weights(model, example, name=name, source=source, kwargs=kwargs, leaves=leaves)
     except TraceError as failed:
         if not inputs:
             failed.hint = (
@@ -80,14 +80,20 @@ def import_source(
 
 
 def import_module_weights(
-    model: nn.Module, example: tuple[Tensor, ...], *, name: str, source: Source, leaves: Sequence[str] = ()
+    model: nn.Module,
+    example: tuple[Tensor, ...],
+    *,
+    name: str,
+    source: str,
+    kwargs: Mapping[str, Any] | None = None,
+    leaves: Sequence[str] = (),
 ) -> Imported:
     """Trace a module, copy its tensors, and check that the rebuilt network returns what it returns, in both modes.
 
     Raises:
         TraceError: the network cannot be expressed as a spec.
     """
-    found = traced(model, example, name=name, source=source, leaves=leaves)
+    found = traced(model, example, name=name, source=Source(source, dict(kwargs or {})), leaves=leaves)
     graph = found.graph
     state = model.state_dict(keep_vars=True)
     names = [n for n, *_ in graph.tensors()]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import Node
 
@@ -17,6 +18,8 @@ from net2net_cli.architecture.ops.arithmetic import Parameter
 from net2net_cli.architecture.ops.norm import PerChannelNorm
 from net2net_cli.errors import TraceError
 from net2net_cli.runtime import adapters, views
+from net2net_cli.runtime.arrangement import reshaped
+from net2net_cli.runtime.constants import Constants, triangle_of
 from net2net_cli.runtime.drafts import Draft, NamedTuple, Recorded, Tree
 from net2net_cli.runtime.functional import COUNTER, HANDLERS, call_of
 from net2net_cli.runtime.keeping import is_random, keep_call, keep_module
@@ -35,7 +38,6 @@ MODAL = (
 
 _HINTS = {
     "detach": "a spec has no stop of gradients; leave it out, or freeze parameters instead",
-    "scaled_dot_product_attention": "attention is not known yet",
 }
 _MAKING = (
     "a class whose constructor keeps its arguments as attributes of their names can be made again; so can a network of "
@@ -107,6 +109,8 @@ class Lowering:
         self._stale: dict[Node, Node] = {}
         self._by_storage: dict[int, list[Node]] = {}
         self._in_state = set(model.state_dict())
+        self._constants = Constants(tracer)
+        self._dtype = torch.float32
 
     def run(self, graph: fx.Graph) -> Recorded:
         """Lower every call, in order."""
@@ -144,6 +148,9 @@ class Lowering:
 
     def _lower(self, node: Node) -> Any:
         site = Site(self, node)
+        value = self._constants.work_out(node)
+        if value is not None and (mask := self._mask(site, value)) is not None:
+            return mask
         for before in map(self._values.get, node.all_input_nodes):
             if isinstance(before, Draft) and before.trouble is not None:
                 return self._trouble(site, before.trouble)  # the first of several is the cause
@@ -162,6 +169,14 @@ class Lowering:
         except ValueError as why:
             return self._trouble(site, site.error(f"`{spoken(node)}` cannot be said in a spec, because {why}"))
 
+    def _mask(self, site: Site, value: Tensor) -> Draft | None:
+        """A constant that is a causal mask."""
+        op = triangle_of(value, self._dtype)
+        if op is None:
+            return None
+        made = site.emit(op, (self.inputs[0],))
+        return site.emit(reshaped(made.shape, tuple(value.shape), flatten=False), (made,), function="unsqueeze")
+
     def _trouble(self, site: Site, error: TraceError) -> Any:
         """Errors wait: what nothing needs is let go."""
         draft = self.add(Draft(None, (), (), "trouble", site.where, trouble=error))
@@ -171,6 +186,7 @@ class Lowering:
     def _input(self, site: Site) -> Draft:
         draft = Draft(None, (), site.shape(), str(site.node.target))
         self.inputs.append(draft)
+        self._dtype = self._dtype if len(self.inputs) > 1 else site.seen.first.dtype
         return draft
 
     def _parameter(self, site: Site) -> Draft:
@@ -180,12 +196,17 @@ class Lowering:
         trainable = last in module._parameters
         tensor = module._parameters[last] if trainable else module._buffers[last]
         if name not in self._in_state:
+            assert tensor is not None
+            if (mask := self._mask(site, tensor)) is not None:
+                return mask
             raise site.error(
                 f"the buffer `{name}` is not kept in the state dict",
                 f'register it with `persistent=True`, as `self.register_buffer("{last}", tensor)` does',
             )
         assert tensor is not None
-        op = Parameter(size=tuple(tensor.shape), trainable=trainable)
+        real = tensor.is_floating_point() or tensor.is_complex()
+        dtype: Any = None if real else str(tensor.dtype).removeprefix("torch.")
+        op = Parameter(size=tuple(tensor.shape), trainable=trainable, dtype=dtype)
         return self.add(Draft(op, (), site.shape(), name, site.where, owner=name, tensors={"": id(tensor)}))
 
     def _module(self, site: Site) -> Value:
@@ -239,11 +260,13 @@ class Lowering:
         if len(site.node.args) > len(names):
             raise site.error(f"module `{path}` is called with more than {len(names)} arguments")
         read = {name: site.read(value) for name, value in given.items() if value is not None}
-        first = list(read)[: cls.arity] if cls.signature else list(read)
+        needed = cls.required if cls.arity is None else cls.arity
+        first = list(read)[:needed] if cls.signature else list(read)
         inputs = [read.pop(name) for name in first]
-        if len(inputs) != (cls.arity or 1) or not all(isinstance(x, Draft) for x in inputs):
+        if len(inputs) != needed or not all(isinstance(x, Draft) for x in inputs):
             raise site.error(f"module `{path}` is called with more than one tensor")
-        return inputs, read
+        further = [read[name] for name in cls.optional if isinstance(read.get(name), Draft)]
+        return inputs + further, read
 
     def _first_of_several(self, site: Site, draft: Draft) -> Any:
         """A module that returns more than its output: the rest must not be needed."""
@@ -264,6 +287,11 @@ class Lowering:
 
     def _call(self, site: Site) -> Any:
         node = site.node
+        if node.target == self.tracer.constant:
+            raise site.error(
+                f"a tensor of shape {list(site.seen.first.shape)} that is neither parameter nor buffer takes part",
+                'keep it in the state dict: `self.register_buffer("name", tensor)` in `__init__`',
+            )
         if node.target is getattr and isinstance(held := site.read(node.args[0]), tuple):
             first = seen_of(_node(node.args[0])).first
             wanted = getattr(first, str(node.args[1]))
@@ -299,7 +327,8 @@ class Lowering:
         written = seen_of(target).first
         if not isinstance(written, Tensor) or seen_of(writer).wrote != {adapters.storage_of(written)}:
             raise writer.meta[WHERE].error(f"`{spoken(writer)}` writes into another tensor than its first argument")
-        if any(t.dtype != written.dtype for n in writer.all_input_nodes for t in tensors_in(seen_of(n).first)):
+        given = (t.dtype for n in writer.all_input_nodes for t in tensors_in(seen_of(n).first))
+        if not {written.dtype, torch.bool}.issuperset(given):  # a condition gives way to every other type
             raise writer.meta[WHERE].error(f"`{spoken(writer)}` writes in place, and its operands differ in precision")
         storage, geometry = adapters.storage_of(written), adapters.geometry_of(written)
         same_result = adapters.storage_of(tensors_in(seen_of(writer).first)[0]) == storage

@@ -53,7 +53,8 @@ class _Numbering:
         else:
             trouble = id(draft) if draft.trouble else None  # such a value is like no other
             reads = tuple(self.of[d] for d in draft.reads)
-            key = (draft.op, draft.owner, reads, len(draft.inputs), trouble)
+            op = draft.op.in_evaluation() if isinstance(draft.op, Op) else draft.op
+            key = (op, draft.owner, reads, len(draft.inputs), trouble)
             number = self._known.setdefault(key, len(self._known))
         self.of[draft] = number
         return number

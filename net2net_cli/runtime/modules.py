@@ -73,12 +73,71 @@ class MultiheadAttention(nn.MultiheadAttention):
     """Attention that returns its output alone."""
 
     def __init__(
-        self, embed_dim: int, num_heads: int, dropout: float, bias: bool, batch_first: bool, need_weights: bool
+        self,
+        embed_dim: int,
+        num_heads: int,
+        dropout: float,
+        bias: bool,
+        batch_first: bool,
+        need_weights: bool,
+        kdim: int | None,
+        vdim: int | None,
+        add_bias_kv: bool | None,
+        add_zero_attn: bool | None,
+        masks: tuple[str, ...] | None,
+        is_causal: bool | None,
     ) -> None:
-        super().__init__(embed_dim, num_heads, dropout=dropout, bias=bias, batch_first=batch_first)
-        self.need_weights = need_weights
+        super().__init__(
+            embed_dim,
+            num_heads,
+            dropout=dropout,
+            bias=bias,
+            add_bias_kv=bool(add_bias_kv),
+            add_zero_attn=bool(add_zero_attn),
+            kdim=kdim,
+            vdim=vdim,
+            batch_first=batch_first,
+        )
+        if kdim is not None and self.in_proj_weight is not None:
+            # Three widths that have become equal keep their weights apart.
+            self._qkv_same_embed_dim = False
+            self.register_parameter("in_proj_weight", None)
+            for name in ("q_proj_weight", "k_proj_weight", "v_proj_weight"):
+                self.register_parameter(name, nn.Parameter(torch.empty(embed_dim, embed_dim)))
+        self.masks = masks or ()
+        self.options = {"need_weights": need_weights, "is_causal": bool(is_causal)}
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:  # type: ignore[override]
-        """Three times `(n, tokens, embed_dim)`, or tokens first, -> the queries' shape."""
-        output: Tensor = super().forward(query, key, value, need_weights=self.need_weights)[0]
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, *masks: Tensor) -> Tensor:  # type: ignore[override]
+        """Three times `(n, tokens, width)`, or tokens first, and masks of two axes, -> the queries' shape."""
+        named = dict(zip(self.masks, masks, strict=True))
+        output: Tensor = super().forward(query, key, value, **named, **self.options)[0]  # type: ignore[arg-type]
         return output
+
+
+class ScaledDotProductAttention(nn.Module):
+    """`torch.nn.functional.scaled_dot_product_attention`, with dropout in training alone."""
+
+    def __init__(self, dropout_p: float, is_causal: bool, scale: float | None, enable_gqa: bool) -> None:
+        super().__init__()
+        self.dropout_p = dropout_p
+        self.is_causal = is_causal
+        self.scale = scale
+        self.enable_gqa = enable_gqa
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None) -> Tensor:
+        """`(..., l, d)`, `(..., s, d)`, `(..., s, e)` and a mask that fits `(..., l, s)` -> `(..., l, e)`."""
+        return nn.functional.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask,
+            dropout_p=self.dropout_p if self.training else 0.0,
+            is_causal=self.is_causal,
+            scale=self.scale,
+            enable_gqa=self.enable_gqa,
+        )
+
+    def extra_repr(self) -> str:
+        """Attributes for `print`."""
+        shown = f"dropout_p={self.dropout_p}, is_causal={self.is_causal}"
+        return f"{shown}, scale={self.scale}, enable_gqa={self.enable_gqa}"

@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from torch.fx.node import Node
 
 from net2net_cli.errors import TraceError
-from net2net_cli.runtime import adapters
+from net2net_cli.runtime import adapters, transformers
 from net2net_cli.runtime.proxies import ValueProxy
 from net2net_cli.runtime.readings import Readings, spoken
 from net2net_cli.runtime.seen import SEEN, MetaFailedError, Runs, Seen, seen_of, tensors_in
@@ -44,6 +44,7 @@ class Tracer(fx.Tracer):
 
     Attributes:
         returned: what `forward` returned, proxies in it.
+        constants: tensors that take part and that the network does not hold.
         names: of the inputs.
         failed_in: path and class of the innermost module that raised an exception.
 
@@ -71,6 +72,7 @@ class Tracer(fx.Tracer):
         tensors = [*model.named_parameters(), *model.named_buffers()]
         self._tensor_names = {id(tensor): name for name, tensor in reversed(tensors)}
         self._tensor_proxies: dict[str, Any] = {}
+        self.constants: list[Tensor] = []
 
     def record(self) -> fx.Graph:
         """Trace the model."""
@@ -230,13 +232,16 @@ class Tracer(fx.Tracer):
         if isinstance(a, Tensor):
             if id(a) in self._tensor_names:
                 return self._tensor_proxy(a).node
-            raise self.fail(
-                f"a tensor of shape {list(a.shape)} that is neither parameter nor buffer takes part",
-                'keep it in the state dict: `self.register_buffer("name", tensor)` in `__init__`',
-            )
+            self.constants.append(a)
+            return self.create_proxy("call_function", self.constant, (len(self.constants) - 1,), {}).node
         if type(a).__module__ == "numpy" and hasattr(a, "item"):
             return a.item()
         return super().create_arg(a)
+
+    def constant(self, index: int) -> Tensor:
+        """A tensor that the network does not hold, as the runs take it."""
+        found: Tensor = self.runs.held(self.constants[index]).first
+        return found
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         """A module's tensor is read."""
@@ -255,6 +260,10 @@ class Tracer(fx.Tracer):
         if self._running:
             return forward(*args, **kwargs)
         path = self._path(m)
+        said = transformers.FORWARDS.get(adapters.dotted(type(m)))
+        if said is not None and path not in self.leaves:
+            with self._within(path, m, named=None):
+                return said(m, *args, **kwargs)
         if path in self.leaves or self._is_leaf(m):
             return self._call_leaf(path, m, forward, args, kwargs)
         cls = adapters.dotted(type(m))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -330,10 +332,46 @@ def test_a_product_of_activations_freezes_the_axis_it_sums_over() -> None:
     assert frozen(labels, "k") == [True] * 4
 
 
-def test_an_axis_that_is_merged_with_the_batch_is_frozen() -> None:
-    graph = chain((3, 4, 4), a=conv(3, 4), merged=make("rearrange", "n c h w -> (n c) h w"))
+def test_an_axis_that_is_merged_before_the_batch_is_frozen() -> None:
+    graph = chain(
+        (3, 4),
+        a=make("Conv1d", 3, 4, (1,), (1,), (0,), (1,), 1, True, "zeros"),
+        merged=make("rearrange", "n c l -> (c n) l"),
+        apart=make("rearrange", "(c n) l -> n (c l)", {"c": 4}),
+        out=linear(16, 2),
+    )
     labels = find_labels(graph)
     assert frozen(labels, "a") == [True] * 4
+
+
+def test_an_axis_that_is_merged_behind_the_batch_keeps_its_labels() -> None:
+    graph = chain(
+        (3, 4),
+        a=make("Conv1d", 3, 4, (1,), (1,), (0,), (1,), 1, True, "zeros"),
+        merged=make("rearrange", "n c l -> (n c) l"),
+        soft=make("Softmax", 1),
+        apart=make("rearrange", "(n c) l -> n c l", {"c": 4}),
+        b=make("Conv1d", 4, 2, (1,), (1,), (0,), (1,), 1, True, "zeros"),
+    )
+    labels = find_labels(graph)
+    assert frozen(labels, "a") == [False] * 4
+    assert labels.found.values["merged"][0] is labels.found.values["a"][1]
+
+
+def test_an_op_that_takes_merged_channels_for_samples_freezes_them() -> None:
+    graph = chain(
+        (3, 4),
+        a=make("Conv1d", 3, 4, (1,), (1,), (0,), (1,), 1, True, "zeros"),
+        merged=make("rearrange", "n c l -> (n c) 1 l"),
+        pool=make("MaxPool1d", (1,), (1,), (0,), (1,), False),
+        apart=make("rearrange", "(n c) 1 l -> n c l", {"c": 4}),
+        b=make("Conv1d", 4, 2, (1,), (1,), (0,), (1,), 1, True, "zeros"),
+    )
+    labels = find_labels(graph)
+    assert frozen(labels, "a") == [True] * 4
+    why = labels.why_frozen(labels.found.created["a", "weight", 0])
+    assert why is not None
+    assert (why.layer, why.why) == ("pool", "takes it for samples of the batch")
 
 
 def test_a_convolution_over_channels_freezes_them() -> None:
@@ -442,3 +480,60 @@ def test_an_axis_that_is_squeezed_away_keeps_its_one_slice() -> None:
     freeze = labels.why_frozen(axis)
     assert freeze is not None
     assert (freeze.layer, freeze.why) == ("squeezed", "drops it as an axis of a single slice")
+
+
+def attention(*, values: str = "v") -> Graph:
+    """Three linear layers seen as (2 heads × 3): scores multiply over the 3, so that the 2 grow everywhere."""
+    heads = make("rearrange", "n t (h d) -> n h t d", {"h": 2})
+    return network(
+        (5, 4),
+        *(layer(name, linear(4, 6), "x") for name in ("q", "k", "v")),
+        *(layer(f"{name}h", heads, name) for name in ("q", "k", "v")),
+        layer("kt", make("rearrange", "n h t d -> n h d t"), "kh"),
+        layer("scores", make("matmul"), "qh", "kt"),
+        layer("mixed", make("matmul"), "scores", f"{values}h"),
+        layer("flat", make("rearrange", "n h t d -> n t (h d)"), "mixed"),
+        layer("out", linear(6, 2), "flat"),
+    )
+
+
+def test_a_split_gives_way_to_heads_that_cannot_grow_without_it() -> None:
+    """Nothing holds the values' 3, but heads of queries and keys meet those of the values."""
+    labels = find_labels(attention())
+    for name in ("q", "k", "v"):
+        own = classes(labels, name)
+        assert own == [own[0]] * 3 + [own[3]] * 3
+        assert frozen(labels, name) == [False] * 6
+    assert classes(labels, "q") == classes(labels, "v")
+
+
+def test_a_split_takes_back_what_it_gave_where_that_is_in_vain() -> None:
+    """The queries' heads are the network's output too, so that the values' 3 may as well grow."""
+    graph = attention()
+    shown = layer("shown", make("rearrange", "n h t d -> n (t d) h"), "qh")
+    graph = replace(graph, layers=(*graph.layers, shown), outputs={"out": "out", "heads": "shown"})
+    labels = find_labels(graph)
+    assert frozen(labels, "q") == frozen(labels, "k") == [True] * 6
+    own = classes(labels, "v")
+    assert own == own[:3] * 2
+    assert frozen(labels, "v") == [False] * 6
+
+
+def test_query_heads_that_share_a_key_form_sections_of_equal_size() -> None:
+    graph = network(
+        (5, 4),
+        *(layer(name, linear(4, size), "x") for name, size in (("q", 12), ("k", 6), ("v", 6))),
+        *(
+            layer(f"{name}h", make("rearrange", "n t (h d) -> n h t d", {"h": heads}), name)
+            for name, heads in (("q", 4), ("k", 2), ("v", 2))
+        ),
+        layer("sdpa", make("scaled_dot_product_attention", 0.0, False, None, True), "qh", "kh", "vh"),
+        layer("flat", make("rearrange", "n h t d -> n t (h d)"), "sdpa"),
+        layer("out", linear(12, 2), "flat"),
+    )
+    labels = find_labels(graph)
+    assert len(set(classes(labels, "q"))) == 4
+    assert len(set(classes(labels, "k"))) == 1  # each key head has as many copies as the other
+    assert classes(labels, "k") == classes(labels, "v")
+    (parts,) = labels.found.parts
+    assert (parts.layer, parts.labels.shape) == ("sdpa", (2, 2))

@@ -11,7 +11,8 @@ import pytest
 from channels.sketch import chain, conv, deconv, layer, linear, make, network, norm
 from net2net_cli.architecture.graph import Graph
 from net2net_cli.channels.labels import Labels, find_labels
-from net2net_cli.channels.positions import PositionFlow, StudentRun, layout, run_student, unchanged
+from net2net_cli.channels.layout import layout, unchanged
+from net2net_cli.channels.positions import PositionFlow, StudentRun, run_student
 from net2net_cli.channels.unions import Ints
 from net2net_cli.errors import GrowthRefusedError
 

@@ -19,7 +19,13 @@ TOLERANCE = 1e-12
 SENSITIVE = 1000 * TOLERANCE
 
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.modules.instancenorm._InstanceNorm)
-DROPS = ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout", "StochasticDepth")
+DROPS = {
+    **dict.fromkeys(("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout"), "p"),
+    "StochasticDepth": "p",
+    "MultiheadAttention": "dropout",
+    "ScaledDotProductAttention": "dropout_p",
+}
+"""Modules that drop something in training, and where they keep how much."""
 
 
 def sensitive(model: nn.Module, *inputs: Tensor, seed: int = 0) -> nn.Module:
@@ -38,7 +44,8 @@ def sensitive(model: nn.Module, *inputs: Tensor, seed: int = 0) -> nn.Module:
         for module in model.modules():
             if isinstance(module, NORMS) and module.weight is not None:
                 module.weight.copy_(drawn(module.weight, 0.6, 1.4))
-                module.bias.copy_(drawn(module.bias, -0.4, 0.4))
+                if module.bias is not None:
+                    module.bias.copy_(drawn(module.bias, -0.4, 0.4))
             for parameter in module.parameters(recurse=False):
                 if parameter.abs().max() < 1e-3:
                     parameter.copy_(drawn(parameter, -0.3, 0.3))
@@ -85,17 +92,17 @@ def tensors_in(value: object) -> Iterator[Tensor]:
 def outputs(model: nn.Module, inputs: Sequence[Tensor], mode: str) -> list[Tensor]:
     """What a model returns in a mode; with dropout and stochastic depth at 0 in training, which leaves no trace."""
     model.train(mode == "train")
-    drops = [m for m in model.modules() if type(m).__name__ in DROPS]
-    before = [m.p for m in drops]
+    drops = [(m, DROPS[type(m).__name__]) for m in model.modules() if type(m).__name__ in DROPS]
+    before = [getattr(m, name) for m, name in drops]
     kept = {name: buffer.clone() for name, buffer in model.named_buffers()} if mode == "train" else {}
-    for module in drops:
-        module.p = 0.0  # type: ignore[assignment]
+    for module, attribute in drops:
+        setattr(module, attribute, 0.0)
     try:
         with torch.no_grad():
             return list(tensors_in(model(*(x.clone() for x in inputs))))
     finally:
-        for module, p in zip(drops, before, strict=True):
-            module.p = p
+        for (module, attribute), p in zip(drops, before, strict=True):
+            setattr(module, attribute, p)
         for name, buffer in kept.items():
             model.get_buffer(name).copy_(buffer)
 

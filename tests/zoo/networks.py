@@ -723,11 +723,11 @@ ENTRIES: dict[str, Entry] = {
     "Attention": Entry(
         Attention,
         [(4, 5)],
-        coupled={"embed": {"proj"}, "q": {"k"}, "k": {"q"}, "proj": {"embed"}},
+        coupled={"embed": {"proj"}, "q": {"k", "v"}, "k": {"q", "v"}, "v": {"q", "k"}, "proj": {"embed"}},
         refused={
-            "q": "`matmul` meets channels there that cannot change",
-            "k": "`matmul` meets channels there that cannot change",
-            "v=+1": "its channels only grow 2 at a time",
+            "q=+1": "its channels only grow 3 at a time",
+            "k=+1": "its channels only grow 3 at a time",
+            "v=+1": "its channels only grow 4 at a time",
         },
         not_deepened={
             "embed": "4 layers read `embed` before any activation",

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torchvision import models
 
 from net2net_cli import Net2Net
-from net2net_cli.errors import GrowthRefusedError, TraceError
+from net2net_cli.errors import GrowthRefusedError, TraceError, UsageError
+from net2net_cli.growth.plan import SPLITS, Split
 
 
 def vit(layers: int = 3, *, hidden: int = 24, heads: int = 3, mlp: int = 40) -> nn.Module:
@@ -61,6 +62,10 @@ def error(teacher: nn.Module, student: nn.Module) -> float:
         ({"encoder.layers.*.mlp.0": "1.5x"}, 3),
         ({"conv_proj": "2x"}, 6),
         ({"encoder.layers.encoder_layer_1.self_attention": "3x"}, 9),
+        ({"encoder.layers.encoder_layer_1.self_attention:heads": "2x"}, 6),
+        ({"conv_proj": "+8"}, 4),
+        ({"conv_proj": "56"}, 7),
+        ({"**.self_attention:heads": "5"}, 5),
     ],
 )
 def test_a_wider_vision_transformer_computes_the_same(layers: dict[str, str], heads: int) -> None:
@@ -80,10 +85,53 @@ def test_scrambling_one_head_of_the_student_is_seen() -> None:
     assert error(teacher, student) > 1e-6
 
 
-def test_a_stream_behind_layer_norms_grows_by_whole_factors_only() -> None:
-    with pytest.raises(GrowthRefusedError, match="24 at a time") as refused:
-        Net2Net.from_module(awake(vit()), images()).widen({"conv_proj": "+8"})
-    assert "conv_proj=48" in str(refused.value.hint)
+def test_a_stream_grows_by_whole_heads() -> None:
+    with pytest.raises(GrowthRefusedError, match="as wide as its heads of 8 are together") as refused:
+        Net2Net.from_module(awake(vit()), images()).widen({"conv_proj": "+1"})
+    assert "conv_proj=32" in str(refused.value.hint)
+
+
+def test_a_width_that_a_layer_has_not_is_named_with_those_it_has() -> None:
+    net = Net2Net.from_module(awake(vit()), images())
+    with pytest.raises(UsageError, match="no width named `hats`") as refused:
+        net.widen({"encoder.layers.encoder_layer_0.self_attention:hats": "2x"})
+    assert "self_attention:heads" in str(refused.value.hint)
+    with pytest.raises(UsageError, match="matches no layer with a width named `hats`"):
+        net.widen({"**:hats": "2x"})
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_wider_stream_computes_the_same_in_single_precision_as_stored(split: Split) -> None:
+    teacher = awake(vit())
+    student = Net2Net.from_module(teacher.float(), images().float()).widen({"conv_proj": "+16"}, split=split)
+    assert student.rounds
+    assert error(teacher.double(), student.to_module(dtype=torch.float64)) <= 5e-7
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_copies_of_a_stream_are_exact_in_every_stored_type(split: Split, dtype: torch.dtype) -> None:
+    teacher = awake(vit()).to(dtype)
+    student = Net2Net.from_module(teacher, images().to(dtype)).widen({"conv_proj": "3x", "**.0": "+7"}, split=split)
+    assert not student.rounds
+    assert error(teacher.double(), student.to_module(dtype=torch.float64)) <= 1e-12
+
+
+def test_every_new_slice_of_a_wider_stream_learns_from_the_first_step_on() -> None:
+    student = Net2Net.from_module(awake(vit()), images()).widen({"conv_proj": "+8"}).to_module().train()
+    student(images()).square().sum().backward()
+    for name, parameter in student.named_parameters():
+        if parameter.shape[0] == 32 and parameter.ndim > 1:
+            assert parameter.grad is not None
+            assert parameter.grad[24:].flatten(1).norm(dim=1).min() > 1e-9, name
+
+
+def test_random_padding_takes_the_widths_of_a_wider_stream_and_leaves_the_teachers_numbers_as_they_are() -> None:
+    net = Net2Net.from_module(awake(vit()), images())
+    padded = net.random_pad({"conv_proj": "+8"})
+    for name in ("conv_proj.weight", "encoder.layers.encoder_layer_0.mlp.0.weight"):
+        kept = tuple(slice(0, n) for n in net.tensor(name).shape)
+        assert (padded.tensor(name)[kept] == net.tensor(name)).all()
 
 
 def test_transformer_blocks_are_repeated_silently_bit_for_bit() -> None:
@@ -95,8 +143,9 @@ def test_transformer_blocks_are_repeated_silently_bit_for_bit() -> None:
     assert student.tensor(f"{block}_twin1.self_attention.in_proj_weight").any()  # so that its last layer gets gradient
 
 
-def test_a_transformer_grows_into_a_deeper_and_wider_one_of_its_class() -> None:
-    teacher, target = awake(vit(2)), awake(vit(4, hidden=48, heads=6, mlp=100))
+@pytest.mark.parametrize(("hidden", "heads"), [(48, 6), (40, 5)])
+def test_a_transformer_grows_into_a_deeper_and_wider_one_of_its_class(hidden: int, heads: int) -> None:
+    teacher, target = awake(vit(2)), awake(vit(4, hidden=hidden, heads=heads, mlp=100))
     student = Net2Net.from_module(teacher, images()).grow(Net2Net.from_module(target, images()).graph)
     target.load_state_dict({n: torch.from_numpy(student.tensor(n).copy()) for n in target.state_dict()}, strict=True)
     assert error(teacher, target) <= 1e-12

@@ -9,9 +9,11 @@ from net2net_cli.architecture.ops import (
     conv,
     dropout,
     join,
+    logic,
     norm,
     opaque,
     pool,
+    product,
     reduce,
     resize,
     shape,
@@ -20,4 +22,21 @@ from net2net_cli.architecture.ops.base import REGISTRY, Call, Input, Op, SizeOf,
 
 __all__ = ["REGISTRY", "Call", "Input", "Op", "SizeOf", "TensorSlot", "attributes"]
 
-FAMILIES = (activation, arithmetic, attention, conv, dropout, join, norm, opaque, pool, reduce, resize, shape)
+FAMILIES = (
+    *(
+        activation,
+        arithmetic,
+        attention,
+        conv,
+        dropout,
+        join,
+        logic,
+        norm,
+        opaque,
+        pool,
+        product,
+        reduce,
+        resize,
+        shape,
+    ),
+)

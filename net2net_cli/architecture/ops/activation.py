@@ -14,6 +14,7 @@ from net2net_cli.architecture.shapes import Shape
 class Elementwise(Op):
     """Acts on each element by itself: carries every axis."""
 
+    folds: ClassVar[bool] = True
     idempotent: ClassVar[bool] = False
     """φ(φ(x)) = φ(x): an identity layer may stand behind it."""
 
@@ -32,6 +33,7 @@ class Elementwise(Op):
 class Identity(Elementwise):
     """Does nothing."""
 
+    linear = True
     idempotent = True
     functions: ClassVar = {"Tensor.contiguous": "input", "Tensor.clone": "input", "torch.clone": "input"}
 

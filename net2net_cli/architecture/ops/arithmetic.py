@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from net2net_cli.architecture.flow import Axes, Channels, Flow
 from net2net_cli.architecture.ops.base import Call, Input, Op, TensorSlot, op
@@ -30,8 +30,20 @@ def _common(sizes: tuple[Dim, ...]) -> Dim:
     return wide.pop() if wide else 1
 
 
-def tie_broadcast(f: Flow, inputs: tuple[Channels, ...]) -> Axes:
-    """Axes of an elementwise result: equal sizes are tied; an axis of size 1 that is stretched keeps its one slice."""
+def slices(size: Dim) -> int:
+    """How many slices an axis has; a batch axis has those of one sample."""
+    return size.times if isinstance(size, Batch) else size
+
+
+def tie_broadcast(f: Flow, inputs: tuple[Channels, ...], *, adds: bool | None = None) -> Axes:
+    """Axes of an elementwise result: equal sizes are tied; an axis of size 1 that is stretched keeps its one slice.
+
+    Args:
+        f: the run.
+        inputs: the operands.
+        adds: whether the result is a sum or difference (true) or a product (false), which decides what a stream with a
+            tail may meet: a sum another such stream, a product a factor that is the same for all channels.
+    """
     shape = broadcast(*(x.shape for x in inputs))
     axes = []
     for i, size in enumerate(shape):
@@ -45,8 +57,10 @@ def tie_broadcast(f: Flow, inputs: tuple[Channels, ...]) -> Axes:
             else:
                 f.mix(x.axes[place], "stretches its one slice over the other operand")
         axis = meeting[0]
+        if len(inputs) == 2 and adds is not None and adds != (len(meeting) == 2):
+            f.plain(axis, "adds one number to all channels" if adds else "multiplies channel by channel")
         for other in meeting[1:]:
-            axis = axis if isinstance(size, Batch) else f.tie(axis, other, size=size)
+            axis = f.tie(axis, other, size=slices(size))
         axes.append(axis)
     return tuple(axes)
 
@@ -61,7 +75,10 @@ class Binary(Op):
     """
 
     arity: ClassVar[int | None] = None
+    folds: ClassVar[bool] = True
     tensors_taken: ClassVar[tuple[int, ...]] = (1, 2)
+    adds: ClassVar[bool | None] = None
+    """True for sums and differences, false for products, None for what is linear in neither way."""
 
     scalar: float | int | None = None
 
@@ -79,7 +96,10 @@ class Binary(Op):
         return broadcast(*inputs)
 
     def flow(self, f: Flow, *inputs: Channels) -> Axes:
-        return tie_broadcast(f, inputs)
+        if self.adds and self.scalar is not None:
+            for axis in inputs[0].axes:
+                f.plain(axis, "adds a number to every channel")
+        return tie_broadcast(f, inputs, adds=self.adds)
 
     def call(self, shapes: tuple[Shape, ...]) -> Call:
         second = Input(1) if len(shapes) == 2 else self.scalar
@@ -102,6 +122,7 @@ class Add(Binary):
     """x + y."""
 
     operator = "add"
+    adds = linear = True
     functions: ClassVar = _forms("add", "operator.add", "operator.iadd")
 
 
@@ -110,6 +131,7 @@ class Sub(Binary):
     """x − y."""
 
     operator = "sub"
+    adds = linear = True
     functions: ClassVar = _forms("sub", "operator.sub", "operator.isub", "torch.subtract")
 
 
@@ -118,6 +140,7 @@ class Mul(Binary):
     """x · y."""
 
     operator = "mul"
+    adds, linear = False, True
     functions: ClassVar = _forms("mul", "operator.mul", "operator.imul", "torch.multiply")
 
 
@@ -212,6 +235,7 @@ class Matmul(Op):
         "Tensor.bmm": "input other",
     }
     arity = 2
+    folds = True
 
     def shape(self, *inputs: Shape) -> Shape:
         a, b = inputs
@@ -239,13 +263,16 @@ class Parameter(Op):
     Attributes:
         size: the tensor's shape.
         trainable: false for buffers.
+        dtype: of a buffer that holds no real numbers, such as a mask.
 
     """
 
     arity = 0
+    linear = True
 
     size: tuple[int, ...]
     trainable: bool = True
+    dtype: Literal["bool", "uint8", "int8", "int16", "int32", "int64"] | None = None
 
     def tensors(self) -> dict[str, TensorSlot]:
         return {"": TensorSlot(self.size, "parameter" if self.trainable else "buffer", default=0.0)}

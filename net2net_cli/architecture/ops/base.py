@@ -76,6 +76,16 @@ class Op:
     """How many input tensors; None for any number from one up."""
     signature: ClassVar[str] = ""
     """Parameter names of the module's `forward`, inputs first, where it takes more than its inputs."""
+    linear: ClassVar[bool] = False
+    """Whether a mean over channels that comes in is the mean over the channels that go out: it adds inputs up, passes
+    them on, or multiplies them by what is the same for all channels. Streams with a tail pass only through such ops."""
+    folds: ClassVar[bool] = False
+    """Whether slices that are folded into the batch axis may have copies: it does the same to each sample, in both
+    modes, and its flow treats the batch axis as any other that is not acted on."""
+    required: ClassVar[int] = 1
+    """How many inputs a call of the module has at least, where `arity` is None."""
+    optional: ClassVar[tuple[str, ...]] = ()
+    """Parameters of the module's `forward` that are further inputs, in this order, where tensors are given for them."""
     silent: ClassVar[tuple[str, ...]] = ("weight", "bias")
     """Parameters whose being zero makes the output zero."""
 
@@ -118,6 +128,10 @@ class Op:
         """
         if arguments:
             raise ValueError(f"it is called with `{next(iter(arguments))}`")
+        return self
+
+    def in_evaluation(self) -> Self:
+        """What it does in evaluation, where one op does something else there."""
         return self
 
     def tensors(self) -> dict[str, TensorSlot]:

@@ -28,6 +28,7 @@ class ConvolutionBase(Op):
 
     rank: ClassVar[int]
     transposed: ClassVar[bool] = False
+    linear: ClassVar[bool] = True
 
     in_channels: int
     out_channels: int
@@ -86,6 +87,7 @@ class ConvolutionBase(Op):
     def _follow(self, f: Flow, channels: Any) -> Any:
         """Depthwise: every filter bank follows its channel, in blocks of the channel multiplier."""
         multiplier = self.out_channels // self.groups
+        f.plain(channels, "filters each channel by itself")
         out = f.merge([(channels, self.in_channels), (None, multiplier)])
         f.carry(
             "weight",
@@ -178,10 +180,13 @@ class ConvTranspose3d(TransposedConvolution):
 class Linear(Op):
     """x Wᵀ + b over the last axis, for every index of the axes before it."""
 
+    folds = True
+
     in_features: int
     out_features: int
     bias: bool
 
+    linear = True
     reads_modules = ("torch.nn.Linear", "torch.nn.modules.linear.NonDynamicallyQuantizableLinear")
 
     @classmethod

@@ -14,6 +14,7 @@ from net2net_cli.architecture.shapes import Shape
 class Dropout(Elementwise):
     """Zeroes elements at random in training (Srivastava et al. 2014)."""
 
+    linear = True
     functions: ClassVar = {
         "torch.nn.functional.dropout": "input p training inplace",
         "torch.dropout": "input p training",
@@ -26,6 +27,7 @@ class Dropout(Elementwise):
 class Dropout1d(Elementwise):
     """Zeroes whole channels of sequences at random in training."""
 
+    linear = True
     functions: ClassVar = {"torch.nn.functional.dropout1d": "input p training inplace"}
 
     p: float = 0.5
@@ -35,6 +37,7 @@ class Dropout1d(Elementwise):
 class Dropout2d(Elementwise):
     """Zeroes whole channels of images at random in training."""
 
+    linear = True
     functions: ClassVar = {"torch.nn.functional.dropout2d": "input p training inplace"}
 
     p: float = 0.5
@@ -44,6 +47,7 @@ class Dropout2d(Elementwise):
 class Dropout3d(Elementwise):
     """Zeroes whole channels of videos at random in training."""
 
+    linear = True
     functions: ClassVar = {"torch.nn.functional.dropout3d": "input p training inplace"}
 
     p: float = 0.5
@@ -71,6 +75,7 @@ class FeatureAlphaDropout(Elementwise):
 class StochasticDepth(Op):
     """Drops the whole branch at random in training (Huang et al. 2016, arXiv:1603.09382), per `row` or per `batch`."""
 
+    linear = True
     reads_modules = ("torchvision.ops.stochastic_depth.StochasticDepth", "timm.layers.drop.DropPath")
     functions: ClassVar = {"torchvision.ops.stochastic_depth.stochastic_depth": "input p mode training"}
 

@@ -39,6 +39,7 @@ class Cat(Op):
     """Tensors laid end to end along an axis: joins their labels there, ties the other axes."""
 
     arity = None
+    linear = True
     functions: ClassVar = {
         "torch.cat": "tensors dim",
         "torch.concat": "tensors dim",
@@ -79,6 +80,8 @@ class Cat(Op):
 class Chunk(Op):
     """One of several sections of equal size, as `torch.chunk` cuts them: the sections must stay equal."""
 
+    linear = True
+
     chunks: int
     dim: int
     index: int
@@ -112,6 +115,8 @@ class Chunk(Op):
 class Split(Op):
     """One of several sections of given sizes, as `torch.split` cuts them; the student's sizes follow its channels."""
 
+    linear = True
+
     sizes: tuple[int, ...]
     dim: int
     index: int
@@ -144,6 +149,8 @@ class Split(Op):
 class Slice(Op):
     """Slices start, start + step, … below stop of an axis; the student's borders follow its channels."""
 
+    linear = True
+
     dim: int
     start: int
     stop: int
@@ -172,9 +179,37 @@ class Slice(Op):
         return Call("operator.getitem", (Input(0), index))
 
 
+@op("index_select")
+class IndexSelect(Op):
+    """Slices of an axis in the order of a list of indices; a shuffle whose channels have copies of their own number."""
+
+    linear = True
+
+    dim: int
+    index: tuple[int, ...]
+
+    def shape(self, *inputs: Shape) -> Shape:
+        (x,) = inputs
+        size = fixed(x[self.dim])
+        if not self.index or min(self.index) < 0 or max(self.index) >= size:
+            raise ValueError(f"its indices are not all from 0 to {size - 1}")
+        return (*x[: self.dim], len(self.index), *x[self.dim + 1 :])
+
+    def flow(self, f: Flow, *inputs: Channels) -> Axes:
+        (x,) = inputs
+        axis, index = f.take(x.axes[self.dim], self.index, size=fixed(x.shape[self.dim]))
+        f.set(index=index)
+        return replaced(x.axes, self.dim, axis)
+
+    def call(self, shapes: tuple[Shape, ...]) -> Call:
+        return Call("operator.getitem", (Input(0), (slice(None),) * self.dim + (list(self.index),)))
+
+
 @op("select")
 class Select(Op):
     """One slice of an axis, which disappears; the axis keeps its slices."""
+
+    linear = True
 
     dim: int
     index: int
@@ -197,6 +232,8 @@ class Select(Op):
 @op("expand")
 class Expand(Op):
     """Axes of size 1 stretched, new axes in front; −1 keeps a size, a `SizeOf` takes it from another value."""
+
+    linear = True
 
     size: tuple[int | SizeOf, ...]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from net2net_cli.architecture.flow import Axes, Channels, Flow
+from net2net_cli.architecture.flow import Axes, Axis, Channels, Flow
 from net2net_cli.architecture.ops.base import Op, TensorSlot, op
 from net2net_cli.architecture.ops.conv import expect_channels
 from net2net_cli.architecture.shapes import Shape
@@ -177,6 +177,9 @@ class GroupNorm(Op):
 class LayerNorm(Op):
     """Normalises over the last axes (Ba et al. 2016, arXiv:1607.06450): exact for equally many copies throughout."""
 
+    linear = True
+    folds = True
+
     normalized_shape: tuple[int, ...]
     eps: float
     elementwise_affine: bool
@@ -201,12 +204,23 @@ class LayerNorm(Op):
     def flow(self, f: Flow, *inputs: Channels) -> Axes:
         axes = inputs[0].axes
         last = axes[len(axes) - len(self.normalized_shape) :]
+        f.set(normalized_shape=tuple(f.width(a, n) for a, n in zip(last, self.normalized_shape, strict=True)))
+        if len(last) == 1 and self.elementwise_affine:
+            return (*axes[:-1], self._over_one_axis(f, last[0]))
         for i, (axis, size) in enumerate(zip(last, self.normalized_shape, strict=True)):
             f.uniform(axis, "takes the mean over it")
             for name in self.tensors():
                 f.carry(name, i, axis, size=size)
-        f.set(normalized_shape=tuple(f.width(a, n) for a, n in zip(last, self.normalized_shape, strict=True)))
         return axes
+
+    def _over_one_axis(self, f: Flow, axis: Axis) -> Axis:
+        """Copies and a tail at their mean leave the mean as it is, and scale the deviation by a known factor."""
+        (size,) = self.normalized_shape
+        out = f.normalise(axis, size=size, tail="mean", why="takes the mean over it")
+        f.unscale("weight", 0, axis, size=size)
+        if self.bias:
+            f.carry("bias", 0, out, size=size)
+        return out
 
 
 @op("LocalResponseNorm", module="torch.nn.LocalResponseNorm")

@@ -101,6 +101,8 @@ class MaxPool(SlidingPool):
 class AvgPool(SlidingPool):
     """Mean of each window."""
 
+    linear = True
+
     padding: tuple[int, ...] = ()
     ceil_mode: bool = False
     count_include_pad: bool = True

@@ -16,6 +16,7 @@ from net2net_cli.architecture.shapes import Shape
 class Reduction(Op):
     """One number for all slices along some axes."""
 
+    folds: ClassVar[bool] = True
     reading: ClassVar[str]
 
     dim: tuple[int, ...]
@@ -58,6 +59,8 @@ def _forms(name: str) -> dict[str, str]:
 class Mean(Reduction):
     """Mean over axes: exact where every slice has equally many copies."""
 
+    linear = True
+
     functions: ClassVar = _forms("mean")
 
     def reduce(self, f: Flow, axis: Any) -> None:
@@ -68,6 +71,7 @@ class Mean(Reduction):
 class Sum(Reduction):
     """Sum over axes: copies would count twice, and no weight can share them out."""
 
+    linear = True
     reading = "sums over it, and no weight can share out the copies"
     functions: ClassVar = _forms("sum")
 
@@ -119,6 +123,8 @@ class Var(Reduction):
 @dataclass(frozen=True)
 class Normalized(Op):
     """Exponentials divided by their sum over an axis: copies would change the sum."""
+
+    folds: ClassVar[bool] = True
 
     dim: int
 

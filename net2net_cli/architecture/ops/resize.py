@@ -17,6 +17,8 @@ _ARGUMENTS = "input size scale_factor mode align_corners"
 class Interpolate(Op):
     """`torch.nn.functional.interpolate`: to a size, which may be another value's, or by a factor."""
 
+    linear = True
+
     functions: ClassVar = {
         "torch.nn.functional.interpolate": _ARGUMENTS + " recompute_scale_factor antialias",
         "torch.nn.functional.upsample": _ARGUMENTS,

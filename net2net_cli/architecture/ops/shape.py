@@ -10,6 +10,7 @@ from typing import Any
 
 from net2net_cli.architecture.flow import Axes, Axis, Channels, Flow
 from net2net_cli.architecture.ops.base import Call, Input, Op, op
+from net2net_cli.architecture.ops.join import IndexSelect
 from net2net_cli.architecture.shapes import Batch, Dim, Shape, divide, product
 
 Side = tuple[tuple[str, ...], ...]
@@ -82,11 +83,17 @@ class Pattern:
 class Rearrange(Op):
     """Moves data without changing it, as an einops pattern says: labels and positions are moved by the same rule.
 
+    Slices that are merged into an axis behind the batch, such as heads in `n h t d -> (n h) t d`, stay what they are: a
+    batch axis carries the slices of one sample.
+
     Attributes:
         pattern: for example `n c h w -> n (c h w)`.
         axes: sizes of the factors that the input's shape does not tell, the batch excepted.
 
     """
+
+    linear = True
+    folds = True
 
     pattern: str
     axes: Mapping[str, int] = field(default_factory=dict)
@@ -115,21 +122,34 @@ class Rearrange(Op):
         factors: dict[str, Axis] = {}
         whole: dict[tuple[str, ...], Axis] = {}
         grown: dict[str, int] = {}
+        index: tuple[int, tuple[int, ...]] | None = None
         for i, (names, axis) in enumerate(zip(self.parsed.left, x.axes, strict=True)):
             if not names:
                 f.mix(axis, "drops it as an axis of a single slice")
-            reordered = self._reordered(names)
             known = [plain[n] for n in names]
+            if len(names) > 1 and None in known and (known[0] is not None or sizes[names[0]] != Batch()):
+                f.mix(axis, "takes it out of a batch axis that does not begin with the batch")
+                axis = None
+            reordered = self._reordered(names)
             if reordered is not None and None not in known:
                 order = [names.index(n) for n in reordered]
-                whole[reordered], now = f.permute(axis, [n or 1 for n in known], order, site=f"axis {i}")
+                alone = self.parsed.right == (*self.parsed.left[:i], reordered, *self.parsed.left[i + 1 :])
+                whole[reordered], now, student = f.permute(axis, [n or 1 for n in known], order, alone=alone)
                 grown |= dict(zip(names, now, strict=True))
+                index = index if student is None else (i, student)
             else:
                 pieces = f.split(axis, known, site=f"axis {i}") if len(names) > 1 else (axis,)
                 factors |= dict(zip(names, pieces, strict=False))
                 grown |= {n: f.width(factors[n], plain[n] or 1) for n in names}
+        if index is not None:
+            f.become(IndexSelect(*index))
         f.set(axes={name: grown[name] for name in self.axes})
-        return tuple(whole[n] if n in whole else self._merged(f, n, factors, plain) for n in self.parsed.right)
+        return tuple(whole[n] if n in whole else self._merged(f, n, factors, sizes) for n in self.parsed.right)
+
+    @property
+    def shuffles(self) -> bool:
+        """Whether it reorders factors within an axis."""
+        return any(self._reordered(names) not in (None, names) for names in self.parsed.left)
 
     def _reordered(self, names: tuple[str, ...]) -> tuple[str, ...] | None:
         """The axis on the right that has the same factors in another order, as in a channel shuffle."""
@@ -137,10 +157,13 @@ class Rearrange(Op):
         return next(same, None) if len(names) > 1 else None
 
     @staticmethod
-    def _merged(f: Flow, names: tuple[str, ...], factors: Mapping[str, Axis], sizes: Mapping[str, int | None]) -> Axis:
+    def _merged(f: Flow, names: tuple[str, ...], factors: Mapping[str, Axis], sizes: Mapping[str, Dim]) -> Axis:
+        if len(names) > 1 and sizes[names[0]] == Batch() and factors[names[0]] is None:
+            names = names[1:]  # slices that follow the batch are those of each sample
         if not names:
             return None
-        return factors[names[0]] if len(names) == 1 else f.merge([(factors[n], sizes[n]) for n in names])
+        plain = {n: None if isinstance(size, Batch) else size for n, size in sizes.items()}
+        return factors[names[0]] if len(names) == 1 else f.merge([(factors[n], plain[n]) for n in names])
 
     def call(self, shapes: tuple[Shape, ...]) -> Call:
         """Unflatten, squeeze, permute, unsqueeze, flatten: no size is written that the input tells."""
