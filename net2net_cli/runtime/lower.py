@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -12,21 +11,22 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import Node
 
-from net2net_cli.architecture.ops import REGISTRY, Op, dropout
+from net2net_cli.architecture.ops import Op, dropout
 from net2net_cli.architecture.ops.activation import RReLU
 from net2net_cli.architecture.ops.arithmetic import Parameter
 from net2net_cli.architecture.ops.norm import PerChannelNorm
 from net2net_cli.errors import TraceError
-from net2net_cli.runtime import adapters, views
+from net2net_cli.runtime import adapters
 from net2net_cli.runtime.arrangement import reshaped
 from net2net_cli.runtime.constants import Constants, triangle_of
 from net2net_cli.runtime.drafts import Draft, NamedTuple, Recorded, Tree
-from net2net_cli.runtime.functional import COUNTER, HANDLERS, call_of
+from net2net_cli.runtime.functional import COUNTER
 from net2net_cli.runtime.keeping import is_random, keep_call, keep_module
 from net2net_cli.runtime.made_again import NotMadeAgainError, Remaking
 from net2net_cli.runtime.readings import spoken
 from net2net_cli.runtime.seen import seen_of, tensors_in
 from net2net_cli.runtime.site import Site, Value
+from net2net_cli.runtime.table import Reader, Table
 from net2net_cli.runtime.tracer import FROZEN, TRAINING, WHERE, Tracer
 
 MODAL = (
@@ -53,44 +53,6 @@ class _WrongModeError(TraceError):
     def of(cls, site: Site, problem: str, hint: str) -> _WrongModeError:
         """At the user's line."""
         return cls(site.error(problem).message, hint)
-
-
-class Table:
-    """Which calls are read by what."""
-
-    def __init__(self) -> None:
-        self.functions: dict[Any, Callable[[Site], Any]] = {}
-        self.methods: dict[str, Callable[[Site], Any]] = {}
-        for op in REGISTRY.values():
-            for name, signature in op.functions.items():
-                self._enter(name, _Reader(op, signature))
-        for name, handler in HANDLERS.items():
-            self._enter(name, handler)
-
-    def _enter(self, name: str, handler: Callable[[Site], Any]) -> None:
-        if name.startswith("Tensor."):
-            self.methods[name.removeprefix("Tensor.")] = handler
-        elif (found := adapters.loaded(name)) is not None:
-            self.functions[found] = handler
-
-    def handler_of(self, node: Node) -> Callable[[Site], Any] | None:
-        """What reads a call, or None where nothing does."""
-        if node.op == "call_method":
-            return self.methods.get(str(node.target))
-        if node.target is getattr:
-            return views.permute if node.args[1] in ("T", "mT") else None
-        return self.functions.get(node.target)
-
-
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    """Reads a call by what an op says of it."""
-
-    op: type[Op]
-    signature: str
-
-    def __call__(self, site: Site) -> Value:
-        return call_of(site, self.op, self.signature)
 
 
 class Lowering:
@@ -297,7 +259,7 @@ class Lowering:
             wanted = getattr(first, str(node.args[1]))
             return next(draft for draft, value in zip(held, first, strict=True) if value is wanted)
         handler = self._table.handler_of(node)
-        if handler is not None and not isinstance(handler, _Reader) and node.target is not operator.getitem:
+        if handler is not None and not isinstance(handler, Reader) and node.target is not operator.getitem:
             return handler(site)
         try:
             return handler(site) if handler is not None else keep_call(site)
