@@ -60,6 +60,10 @@ class CheckpointError(InputError):
     """A checkpoint is damaged, or does not fit its spec."""
 
 
+class UntrustedCodeError(InputError):
+    """A spec names code, and nobody said that it may be run."""
+
+
 class TraceError(InputError):
     """A module cannot be turned into a spec; the message holds the user's source line."""
 

@@ -45,7 +45,8 @@ class Net2Net:
     Attributes:
         graph: its architecture.
         plans: how it was grown since it was loaded, one plan a growth.
-        warnings: what the user should know about its files.
+        warnings: what the user should know about its files, or about what was imported.
+        trust_code: whether code that its spec names may be imported and run.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Net2Net:
         *,
         plans: tuple[Plan, ...] = (),
         file: ModelFile | None = None,
+        trust_code: bool = False,
     ) -> None:
         self.graph = graph
         self.plans = plans
@@ -63,15 +65,25 @@ class Net2Net:
         self.warnings: tuple[str, ...] = file.warnings if file else ()
         self._tensors = tensors
         self._origin = origin
+        self.trust_code = trust_code
 
     @classmethod
-    def load(cls, path: str | Path, spec: str | Path | None = None, *, allow_nan: bool = False) -> Self:
+    def load(
+        cls,
+        path: str | Path,
+        spec: str | Path | None = None,
+        *,
+        allow_nan: bool = False,
+        trust_code: bool = False,
+    ) -> Self:
         """Open a checkpoint with its spec; tensors are mapped, and read when they are needed.
 
         Args:
             path: `NAME.safetensors`.
             spec: its spec, where it is neither inside the checkpoint nor in `NAME.json`.
             allow_nan: whether tensors may hold NaN and infinities.
+            trust_code: whether code that the spec names (`opaque` layers) may be imported and run; nothing is, until
+                the network is run or built.
 
         Raises:
             UsageError: a file does not exist.
@@ -82,7 +94,7 @@ class Net2Net:
         metadata = {key: value for key, value in checkpoint.metadata.items() if key not in checkpoint.aliases}
         origin = Origin(metadata, file.aliases, file.steps(), checkpoint.sha256)
         tensors: Tensors = checkpoint if allow_nan else FiniteTensors(checkpoint, f"`{path}`")
-        return cls(file.graph, tensors, origin, file=file)
+        return cls(file.graph, tensors, origin, file=file, trust_code=trust_code)
 
     @classmethod
     def from_module(
@@ -92,6 +104,8 @@ class Net2Net:
         *,
         name: str | None = None,
         source: str = "",
+        kwargs: Mapping[str, Any] | None = None,
+        leaves: Sequence[str] = (),
     ) -> Self:
         """Trace a PyTorch module; its tensors are copied.
 
@@ -99,17 +113,24 @@ class Net2Net:
             model: in any mode; it is left as it was.
             example_input: what `forward` takes, with a batch axis in front; only its shape and type matter.
             name: of the network; the class's name if not given.
-            source: where its code is, as `net2net import` would name it; kept in the spec for people.
+            source: where its code is, as `net2net import` would name it; kept in the spec for people, and to make
+                modules again that net2net does not know.
+            kwargs: what the source is called with.
+            leaves: names or globs of modules that are kept as they are, because they cannot be traced.
 
         Raises:
+            UsageError: a leaf names no module.
             TraceError: the module does something that the spec cannot say; holds the user's source line.
         """
         from net2net_cli.runtime.importing import import_module_weights
 
         inputs = example_input if isinstance(example_input, tuple) else (example_input,)
-        imported = import_module_weights(model, inputs, name=name or type(model).__name__, source=source)
+        name = name or type(model).__name__
+        imported = import_module_weights(model, inputs, name=name, source=source, kwargs=kwargs, leaves=leaves)
         copied = {name: tensor.copy() for name, tensor in imported.tensors.items()}
-        return cls.from_tensors(imported.graph, copied, aliases=imported.aliases)
+        found = cls.from_tensors(imported.graph, copied, aliases=imported.aliases)
+        found.warnings, found.trust_code = imported.notes, True  # its code is here, and has run
+        return found
 
     @classmethod
     def from_tensors(
@@ -251,7 +272,8 @@ class Net2Net:
         # Only the first growth since the file was read has that file for a teacher; the digest goes to all of them.
         steps = (*origin.steps, lineage_step(plan.operation, rounds=plan.rounds))
         after = Origin(origin.metadata, origin.aliases, steps, origin.sha256)
-        return type(self)(plan.student, Grown(plan, self._tensors), after, plans=(*self.plans, plan))
+        plans, trust = (*self.plans, plan), self.trust_code
+        return type(self)(plan.student, Grown(plan, self._tensors), after, plans=plans, trust_code=trust)
 
     @property
     def exact(self) -> bool:
@@ -277,10 +299,13 @@ class Net2Net:
         Args:
             device: where its tensors go.
             dtype: floating-point tensors are converted to it; None keeps each as it is stored.
+
+        Raises:
+            UntrustedCodeError: its spec names code, and was loaded without `trust_code`.
         """
         from net2net_cli.runtime.build import build, load_weights
 
-        network = build(self.graph)
+        network = build(self.graph, trust_code=self.trust_code)
         load_weights(network, self._tensors.read, self._origin.aliases, device=device, dtype=dtype)
         return network.train()
 

@@ -42,6 +42,7 @@ def publish(
     Raises:
         OutputsDifferError: the student does not compute what the teacher computes; nothing was published.
         UsageError, MachineError, CheckpointError: as `Net2Net.save`.
+        UntrustedCodeError: they cannot be compared, because a spec names code that is not trusted.
     """
     stage = on_stage or (lambda _: None)
     noisy = any(tensor.noise for plan in student.plans for tensor in plan.tensors.values())
@@ -51,7 +52,7 @@ def publish(
         comparison = None
         if checking is not None:
             stage("verify")
-            written = Net2Net.load(publication.part, allow_nan=True)
+            written = Net2Net.load(publication.part, allow_nan=True, trust_code=student.trust_code)
             comparison = written.verify(teacher, checking=checking)
             comparison.raise_if_different()
             if noisy:

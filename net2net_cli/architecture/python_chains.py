@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from net2net_cli.architecture.graph import Graph, Layer
+from net2net_cli.architecture.ops.opaque import Opaque
 from net2net_cli.architecture.python_modules import Node
 
 _SEQUENTIAL_METHODS = frozenset(["append", "extend", "insert", "pop"])
@@ -46,7 +47,9 @@ class _Search:
     def visit(self, place: Node, path: tuple[str, ...], found: list[Chain]) -> tuple[Layer, ...] | None:
         """The layers of a place in the order in which they run, if they are a chain; else what is inside is `found`."""
         if place.layer is not None:
+            op = place.layer.op
             alone = not place.children and not place.is_tensor and len(place.layer.inputs) == 1
+            alone = alone and (not isinstance(op, Opaque) or op.takes_input_alone)
             return (place.layer,) if alone and place.layer.name not in self.shared else None
         inside: list[Chain] = []
         parts = {name: self.visit(child, (*path, name), inside) for name, child in place.children.items()}

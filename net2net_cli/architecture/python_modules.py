@@ -10,6 +10,8 @@ from typing import Any
 
 from net2net_cli.architecture.graph import Graph, Layer
 from net2net_cli.architecture.ops import Op
+from net2net_cli.architecture.ops.opaque import Opaque
+from net2net_cli.architecture.python_code import maker
 from net2net_cli.architecture.python_layout import Expression, call, listing, literal, mapping, quoted
 from net2net_cli.architecture.spec_values import WINDOWS
 from net2net_cli.errors import SpecError
@@ -94,6 +96,8 @@ def defaults(op: type[Op]) -> dict[str, Any]:
 
 def constructor(op: Op) -> Expression:
     """The call that makes an op's module: `nn.Conv2d(3, 64, kernel_size=7, stride=2)`."""
+    if isinstance(op, Opaque):
+        return maker(op)
     assert op.module is not None
     home, _, name = op.module.rpartition(".")
     leading: list[Expression] = []
@@ -134,7 +138,7 @@ class Node:
     @property
     def is_tensor(self) -> bool:
         """Whether a plain parameter or buffer stands here."""
-        return self.layer is not None and self.layer.op.module is None
+        return self.layer is not None and not self.layer.op.is_module
 
     @property
     def is_list(self) -> bool:
@@ -213,7 +217,7 @@ def module_tree(graph: Graph) -> tuple[Node, dict[str, tuple[str, ...]]]:
 
 def _stands(layer: Layer) -> bool:
     """Whether a layer has a module or a tensor of its own."""
-    return layer.weights_of is None and (layer.op.module is not None or bool(layer.own_tensors()))
+    return layer.weights_of is None and (layer.op.is_module or bool(layer.own_tensors()))
 
 
 def _free(name: str, taken: set[str]) -> str:

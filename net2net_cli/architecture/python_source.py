@@ -12,7 +12,10 @@ from typing import Any
 
 from net2net_cli.architecture.graph import Graph, Layer, Mode, Structure, When
 from net2net_cli.architecture.ops import Call, Input, SizeOf
+from net2net_cli.architecture.ops.arguments import Form
+from net2net_cli.architecture.ops.opaque import THE_MODULE, Opaque
 from net2net_cli.architecture.python_chains import find_chains
+from net2net_cli.architecture.python_code import ATTRIBUTE, dtypes_in, imports_of, plain, written
 from net2net_cli.architecture.python_layout import (
     INDENT,
     Expression,
@@ -90,7 +93,9 @@ class _Writer:
         self.types: dict[tuple[str, tuple[str, ...]], str] = {}
         for structure in self.returns.values():
             self._name_types(structure)
-        self.taken = {*_RESERVED, class_name, *self.types.values()}
+        self.imported = imports_of(graph)
+        roots = (name.partition(".")[0] for name, _ in self.imported)
+        self.taken = {*_RESERVED, class_name, *self.types.values(), *roots}
         self.values: dict[str, str] = {}
         self.arguments = [self._argument(given.name) for given in graph.inputs]
 
@@ -158,8 +163,11 @@ class _Writer:
         if collections:
             yield f"from collections import {', '.join(collections)}"
             yield ""
+        for name, remark in self.imported:
+            yield f"import {name}" + (f"  # {_plain_text(remark)}" if remark else "")
         helpers = "".join(self._helpers())
         tensors = any(place.is_tensor for place in self.root.below())
+        tensors |= any(True for _ in dtypes_in(self.graph))
         if tensors or "torch." in helpers or any(_function(t).startswith("torch.") for t in calls if not _is_method(t)):
             yield "import torch"
         if any(t.startswith("torch.nn.functional.") for t in calls):
@@ -168,7 +176,8 @@ class _Writer:
 
     def _targets(self, layer: Layer) -> Iterator[str]:
         """The functions of torch that a layer's call names, `F` apart."""
-        if layer.name not in self.paths and not _is_tied_value(layer):
+        calls = layer.name not in self.paths or isinstance(layer.op, Opaque)
+        if calls and not _is_tied_value(layer):
             tree: list[Any] = [self._call(layer)]
             while tree:
                 part = tree.pop()
@@ -252,7 +261,7 @@ class _Writer:
             owner, key = layer.home("")
             self.values[layer.name] = self._reach(self.graph.by_name[owner], key)
             return []
-        elif layer.name in self.paths:
+        elif layer.name in self.paths and not isinstance(layer.op, Opaque):
             place = access(self.root, self.paths[layer.name])
             if layer.op.module is None:
                 self.values[layer.name] = place
@@ -265,7 +274,8 @@ class _Writer:
         return statement(f"{name} = ", expression, 3 if layer.when == "train" else 2)
 
     def _call(self, layer: Layer) -> Call:
-        return layer.op.call(tuple(self.graph.shapes[name] for name in layer.inputs))
+        made = layer.op.call(tuple(self.graph.shapes[name] for name in layer.inputs))
+        return written(made) if isinstance(layer.op, Opaque) else made
 
     def _name(self, layer: Layer, parts: tuple[str, ...], last: Mapping[str, str]) -> str:
         """The variable for a layer's value: that of an input which nobody reads any more, or a new one."""
@@ -295,19 +305,28 @@ class _Writer:
             return listing(self._render(item, layer) for item in argument)
         if isinstance(argument, tuple):
             return grouping(self._render(item, layer) for item in argument)
-        return literal(argument)
+        return plain(argument) if isinstance(argument, (Form, dict)) else literal(argument)
 
     def _render_call(self, made: Call, layer: Layer) -> Expression:
         if made.target == "operator.getitem":
-            return f"{flat(self._render(made.args[0], layer))}[{_index(made.args[1])}]"
+            return f"{flat(self._render(made.args[0], layer))}[{self._index(made.args[1], layer)}]"
         args = [self._render(a, layer) for a in made.args]
+        if made.target == ATTRIBUTE:
+            return f"{flat(args[0])}.{made.args[1]}"
         if made.target in _INFIX:
             texts = [f"({flat(a)})" if _is_infix(raw) else flat(a) for a, raw in zip(args, made.args, strict=True)]
             return f" {_INFIX[made.target]} ".join(texts)
         kwargs = {key: self._render(value, layer) for key, value in made.kwargs.items()}
         if _is_method(made.target):
             return call(f"{flat(args[0])}.{made.target.rpartition('.')[2]}", args[1:], kwargs)
+        if made.target == THE_MODULE:
+            return call(access(self.root, self.paths[layer.name]), args, kwargs)
         return call(_function(made.target), args, kwargs)
+
+    def _index(self, index: Any, layer: Layer) -> str:
+        """What stands between the brackets: `:, 3:`."""
+        parts = index if isinstance(index, tuple) else (index,)
+        return ", ".join(_slice(p) if isinstance(p, slice) else flat(self._render(p, layer)) for p in parts)
 
     def _return(self) -> Iterator[tuple[When, str]]:
         train, evaluation = (self._returned(self.returns[mode]) for mode in ("train", "eval"))
@@ -361,13 +380,6 @@ def _is_method(target: str) -> bool:
 
 def _is_infix(argument: Any) -> bool:
     return isinstance(argument, Call) and argument.target in _INFIX
-
-
-def _index(index: Any) -> str:
-    """What stands between the brackets: `:, 3:`."""
-    if not isinstance(index, tuple):
-        return literal(index)
-    return ", ".join(_slice(part) if isinstance(part, slice) else literal(part) for part in index)
 
 
 def _slice(part: slice) -> str:

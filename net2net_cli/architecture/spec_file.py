@@ -32,7 +32,6 @@ DTYPES = (
 KEYS = ("format", "version", "name", "source", "inputs", "layers", "outputs", "returns")
 OPTIONAL_KEYS = ("returns",)
 LAYER_KEYS = ("name", "op", "inputs", "weights_of", "tied", "when")
-RESERVED_OP = "opaque"
 
 _NOT_A_SPEC = "write one with `net2net import`"
 
@@ -205,11 +204,6 @@ def _read_layer(value: Any, place: Place) -> Layer:
     name = check_name(entry["name"], place.at("name"))
     place = Place(place.where, place.path, name)
     op = entry["op"]
-    if op == RESERVED_OP:
-        place.at("op").fail(
-            f"is `{RESERVED_OP}`, which is reserved: version {VERSION} does not read it",
-            "a later net2net is needed: `pip install --upgrade net2net`",
-        )
     if not isinstance(op, str) or op not in REGISTRY:
         later = "a later net2net may know it: `pip install --upgrade net2net`"
         place.at("op").fail(f"is {shown(op)}, no op that this net2net knows", nearest(str(op), REGISTRY) or later)

@@ -6,6 +6,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from net2net_cli.architecture.ops import REGISTRY, Op, SizeOf
+from net2net_cli.architecture.ops.arguments import DTYPES as ARGUMENT_DTYPES
 from net2net_cli.architecture.spec_checks import MAX_NAME
 from net2net_cli.architecture.spec_file import DTYPES, FORMAT, KEYS, MAX_AXES, OPTIONAL_KEYS, VERSION
 from net2net_cli.architecture.spec_values import (
@@ -26,6 +27,7 @@ _PLAIN: dict[Any, Schema] = {
     NoneType: {"type": "null"},
     float: {"anyOf": [{"type": "number"}, {"enum": list(NOT_FINITE)}]},
     SizeOf: {"$ref": "#/$defs/size_of"},
+    Any: {"$ref": "#/$defs/argument"},
 }
 
 
@@ -55,6 +57,7 @@ def schema() -> Schema:
         "$defs": {
             "name": {"type": "string", "minLength": 1, "maxLength": MAX_NAME, "pattern": r"^[^./\\]+(\.[^./\\]+)*$"},
             "size_of": _object({"size_of": _NAME, "axis": {"type": "integer"}}),
+            "argument": _argument(),
             "structure": _structure(),
             **{f"op.{name}": _layer(op) for name, op in sorted(REGISTRY.items())},
         },
@@ -70,6 +73,22 @@ def _shape() -> Schema:
     plain = {"type": "integer", "minimum": 1, "maximum": MAX_INTEGER}
     batch = {"type": "string", "pattern": "^([1-9][0-9]*)?n$"}
     return {"type": "array", "items": {"anyOf": [plain, batch]}, "maxItems": MAX_AXES}
+
+
+def _argument() -> Schema:
+    """What a call that is not known is given: plain values, and forms that JSON has no notation for."""
+    inner = {"$ref": "#/$defs/argument"}
+    several = {"type": "array", "items": inner}
+    pair = {"type": "array", "items": inner, "minItems": 2, "maxItems": 2}
+    forms = [
+        _object({"input": {"type": "integer", "minimum": 0}}),
+        _object({"tuple": several}),
+        _object({"dict": {"type": "array", "items": pair}}),
+        _object({"slice": {"type": "array", "items": {"type": ["integer", "null"]}, "minItems": 3, "maxItems": 3}}),
+        _object({"dtype": {"enum": list(ARGUMENT_DTYPES)}}),
+        _object({"float": {"enum": list(NOT_FINITE)}}),
+    ]
+    return {"anyOf": [*({"type": kind} for kind in ("null", "boolean", "number", "string")), several, *forms]}
 
 
 def _structure() -> Schema:

@@ -13,7 +13,8 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
-from net2net_cli.architecture.ops import REGISTRY, Op, SizeOf
+from net2net_cli.architecture.ops import REGISTRY, Input, Op, SizeOf
+from net2net_cli.architecture.ops.arguments import Form, decode_argument, encode_argument
 from net2net_cli.errors import SpecError
 
 MAX_INTEGER = 2**31 - 1
@@ -100,6 +101,8 @@ def encode(value: Any) -> Any:
     """An attribute as JSON."""
     if isinstance(value, SizeOf):
         return {"size_of": value.value, "axis": value.axis}
+    if isinstance(value, (Input, Form)):
+        return encode_argument(value)
     if isinstance(value, Mapping):
         return {key: encode(value[key]) for key in sorted(value)}
     if isinstance(value, (tuple, list)):
@@ -175,13 +178,15 @@ def _matches(kind: Any, value: Any) -> bool:
         return isinstance(value, list)
     if origin is not None:
         return isinstance(value, dict)
-    return type(value) is kind  # JSON's `true` is no integer
+    return kind is Any or type(value) is kind  # JSON's `true` is no integer
 
 
 def _decode_one(kind: Any, value: Any, place: Place) -> Any:
     origin = get_origin(kind)
     if kind is float and isinstance(value, str):
         return float(value)
+    if kind is Any:
+        return decode_argument(value, place.expect)
     if kind is SizeOf:
         return SizeOf(decode(str, value["size_of"], place.at("size_of")), decode(int, value["axis"], place.at("axis")))
     if origin is tuple:
@@ -202,7 +207,14 @@ def describe(kind: Any) -> str:
         return f"a list, each entry {describe_all(get_args(kind)[0])},"
     if origin is not None:
         return "an object"
-    names = {int: "an integer", float: "a number", bool: "true or false", str: "a string", NoneType: "null"}
+    names = {
+        Any: "an argument",
+        int: "an integer",
+        float: "a number",
+        bool: "true or false",
+        str: "a string",
+        NoneType: "null",
+    }
     return names.get(kind, '`{"size_of": …, "axis": …}`')
 
 

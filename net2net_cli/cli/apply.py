@@ -27,6 +27,7 @@ def apply(
     device: o.DeviceOption = "auto",
     verify: o.Verify = True,
     allow_nan: o.AllowNan = False,
+    trust_code: o.TrustCode = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -45,4 +46,4 @@ def apply(
         return network.apply(steps, lambda like: target_graph(like, (), network.graph))
 
     printer = Printer(quiet, verbose, json)
-    grow(Growth(teacher, out, spec, force, dry_run, device, verify, allow_nan, seed, printer), operation)
+    grow(Growth(teacher, out, spec, force, dry_run, device, verify, allow_nan, seed, printer, trust_code), operation)

@@ -36,6 +36,7 @@ def deepen(
     seed: o.Seed = 0,
     verify: o.Verify = True,
     allow_nan: o.AllowNan = False,
+    trust_code: o.TrustCode = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -56,4 +57,4 @@ def deepen(
         return network.deepen(layers, kernel=kernel, count=number, batch_norm=bn, inputs=inputs, device=device)
 
     printer = Printer(quiet, verbose, json)
-    grow(Growth(teacher, out, spec, force, dry_run, device, verify, allow_nan, seed, printer), operation)
+    grow(Growth(teacher, out, spec, force, dry_run, device, verify, allow_nan, seed, printer, trust_code), operation)

@@ -26,11 +26,13 @@ def export(
     spec: o.Spec = None,
     force: o.Force = False,
     allow_nan: o.AllowNan = False,
+    trust_code: o.TrustCode = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> None:
     """Write plain PyTorch source, or a state dict."""
+    from net2net_cli.architecture.trust import check_trust
     from net2net_cli.cli.exporting import check_format, check_place, export_to
     from net2net_cli.cli.opening import open_network
     from net2net_cli.cli.printing import Printer
@@ -38,6 +40,8 @@ def export(
     printer = Printer(quiet, verbose, json)
     check_format(to)
     place = check_place(checkpoint, to, out, force=force)
-    payload = export_to(open_network(checkpoint, spec, printer, allow_nan=allow_nan), to, place, class_name)
+    network = open_network(checkpoint, spec, printer, allow_nan=allow_nan, trust_code=trust_code)
+    check_trust(network.graph, trusted=trust_code)
+    payload = export_to(network, to, place, class_name)
     printer.say(f"wrote `{place}`")
     printer.object(payload)

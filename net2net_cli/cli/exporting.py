@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from net2net_cli.cli.opening import Network
+from net2net_cli.cli.printing import code_that_may_print
 from net2net_cli.cli.torch_needed import need_torch
 from net2net_cli.errors import MachineError, UsageError
 
@@ -87,7 +88,8 @@ def export_to(network: Network, to: str, out: Path, class_name: str | None) -> d
         raise UsageError(f"`{network.path}` is a spec, and has no tensors to export", "name the checkpoint")
     need_torch("`--to python` works without it")
     model = network.model
-    write_complete(out, lambda part: _torch(model, part))
+    with code_that_may_print(trusted=model.trust_code):
+        write_complete(out, lambda part: _torch(model, part))
     return {"checkpoint": str(network.path), "to": "torch", "file": str(out)}
 
 

@@ -26,6 +26,7 @@ def grow(
     kwarg: Annotated[
         list[str] | None, typer.Option("--kwarg", metavar="NAME=VALUE", help="Argument for the source; repeatable.")
     ] = None,
+    leaf: o.Leaves = None,
     split: o.Split = "ownership",
     spec: o.Spec = None,
     force: o.Force = False,
@@ -34,6 +35,7 @@ def grow(
     device: o.DeviceOption = "auto",
     verify: o.Verify = True,
     allow_nan: o.AllowNan = False,
+    trust_code: o.TrustCode = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -49,7 +51,8 @@ def grow(
     from net2net_cli.cli.targets import target_graph
 
     def operation(network: Net2Net) -> Net2Net:
-        return network.grow(target_graph(like, tuple(kwarg or ()), network.graph), split=split, seed=seed)
+        target = target_graph(like, tuple(kwarg or ()), network.graph, leaves=tuple(leaf or ()))
+        return network.grow(target, split=split, seed=seed)
 
     printer = Printer(quiet, verbose, json)
-    run(Growth(teacher, out, spec, force, dry_run, device, verify, allow_nan, seed, printer), operation)
+    run(Growth(teacher, out, spec, force, dry_run, device, verify, allow_nan, seed, printer, trust_code), operation)

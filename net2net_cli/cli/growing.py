@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from net2net_cli.cli.opening import open_model, stored_bytes
-from net2net_cli.cli.printing import Printer
+from net2net_cli.cli.printing import Printer, code_that_may_print
 from net2net_cli.cli.torch_needed import need_torch
-from net2net_cli.errors import MachineError, OutputsDifferError, UsageError
+from net2net_cli.errors import MachineError, OutputsDifferError, UntrustedCodeError, UsageError
 
 if TYPE_CHECKING:
     from net2net_cli.model import Net2Net
@@ -44,6 +44,7 @@ class Growth:
     Attributes:
         out: None only with `dry_run`.
         verify: whether outputs are compared.
+        trust_code: whether code that the spec names may be run for it.
     """
 
     teacher: Path
@@ -56,12 +57,13 @@ class Growth:
     allow_nan: bool
     seed: int
     printer: Printer
+    trust_code: bool = False
 
 
 def grow(asked: Growth, operation: Callable[[Net2Net], Net2Net]) -> None:
     """Load the teacher, grow it, and write the student, or tell what would be written."""
     out = _place(asked)
-    teacher = open_model(asked.teacher, asked.spec, asked.allow_nan, asked.printer)
+    teacher = open_model(asked.teacher, asked.spec, asked.allow_nan, asked.printer, trust_code=asked.trust_code)
     if out is not None:
         _check_place(asked, teacher, out)
     student = operation(teacher)
@@ -93,6 +95,7 @@ def _publish(asked: Growth, student: Net2Net, teacher: Net2Net, out: Path) -> Co
 
     checking = Checking(device=asked.device, seed=asked.seed) if asked.verify else None
     if checking is not None:
+        _check_trusted(asked, teacher, student)
         need_torch(WITHOUT)
     begun = [""]
     with Progress(asked.printer, stored_bytes(student)) as progress:
@@ -102,15 +105,16 @@ def _publish(asked: Growth, student: Net2Net, teacher: Net2Net, out: Path) -> Co
             progress.stage(STAGES[name])
 
         try:
-            return publish(
-                student,
-                teacher,
-                out,
-                force=asked.force,
-                checking=checking,
-                on_stage=stage,
-                on_bytes=progress.advance,
-            )
+            with code_that_may_print(trusted=asked.trust_code):
+                return publish(
+                    student,
+                    teacher,
+                    out,
+                    force=asked.force,
+                    checking=checking,
+                    on_stage=stage,
+                    on_bytes=progress.advance,
+                )
         except OutputsDifferError as differ:
             differ.hint = DIFFER
             raise
@@ -118,6 +122,18 @@ def _publish(asked: Growth, student: Net2Net, teacher: Net2Net, out: Path) -> Co
             if begun[-1] == "verify":
                 failed.hint = f"{failed.hint}; {WITHOUT}" if failed.hint else WITHOUT
             raise
+
+
+def _check_trusted(asked: Growth, teacher: Net2Net, student: Net2Net) -> None:
+    """Whether both may be run; before the long work."""
+    from net2net_cli.architecture.trust import check_trust
+
+    try:
+        for model in (teacher, student):
+            check_trust(model.graph, trusted=asked.trust_code)
+    except UntrustedCodeError as refused:
+        refused.hint = f"{refused.hint}; {WITHOUT}"
+        raise
 
 
 def _report(asked: Growth, teacher: Net2Net, student: Net2Net, comparison: Comparison | None) -> None:

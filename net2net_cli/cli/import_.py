@@ -35,6 +35,7 @@ def import_(
         list[str] | None,
         typer.Option("--input", metavar="SHAPE", help="Of one input, as in 3x224x224; repeatable, in order."),
     ] = None,
+    leaf: o.Leaves = None,
     force: o.Force = False,
     seed: o.Seed = 0,
     allow_nan: o.AllowNan = False,
@@ -45,9 +46,12 @@ def import_(
     """Trace a PyTorch network; write its spec and checkpoint.
 
     The network is called, traced in evaluation and in training mode, rebuilt from its spec, and compared with itself.
+    What is not known is kept as it is (`opaque`), and names the code that is needed to run it.
     """
     from net2net_cli.cli.importing import Import, run_import
     from net2net_cli.cli.printing import Printer
 
-    asked = Import(source, out, weights, tuple(kwarg or ()), tuple(inputs or ()), force, seed, allow_nan)
+    asked = Import(
+        source, out, weights, tuple(kwarg or ()), tuple(inputs or ()), force, seed, allow_nan, tuple(leaf or ())
+    )
     run_import(asked, Printer(quiet, verbose, json))

@@ -33,6 +33,7 @@ class Import:
     force: bool
     seed: int
     allow_nan: bool
+    leaves: tuple[str, ...] = ()
 
 
 def run_import(asked: Import, printer: Printer) -> None:
@@ -52,7 +53,7 @@ def run_import(asked: Import, printer: Printer) -> None:
         check_finite(imported.tensors, asked.weights)
     Net2Net.from_tensors(imported.graph, imported.tensors, aliases=imported.aliases).save(asked.out, force=asked.force)
     for note in imported.notes:
-        printer.say(note)
+        printer.note(note)
     printer.say(f"wrote `{asked.out}` and `{asked.out.with_suffix('.json').name}`")
     payload = {**head_payload(open_network(asked.out, None, printer)), "notes": list(imported.notes)}
     printer.summary(summary(payload), payload)
@@ -68,7 +69,13 @@ def _traced(asked: Import, kwargs: Mapping[str, Any]) -> Imported:
 
         torch.manual_seed(asked.seed)
         try:
-            return import_source(asked.source, kwargs=kwargs, weights=asked.weights, inputs=list(asked.inputs))
+            return import_source(
+                asked.source,
+                kwargs=kwargs,
+                weights=asked.weights,
+                inputs=list(asked.inputs),
+                leaves=asked.leaves,
+            )
         except SystemExit as left:
             raise InputError(
                 f"`{asked.source}` ended the process (exit code {left.code}) instead of returning a module",

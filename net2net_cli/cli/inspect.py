@@ -4,6 +4,7 @@ With `--json` one object:
 
 - `name`, `source`, `file`; `parameters`, `multiply_adds`; `bytes` and `dtypes` (dtype -> bytes), null for a spec alone;
 - `inputs`: `name`, `shape` (the batch axis is `"n"`), `dtype`; `outputs`: name -> shape;
+- `code`: what opaque layers name, `module:callable` -> their layers; to run it takes `--trust-code`;
 - `lineage`: the steps by which it was grown, oldest first, as the checkpoint records them;
 - `layers`: those with tensors, or those that were named: `name`, `op`, `kernel`, `groups`, `depthwise`, `width`,
   `own_width` (false where it follows others), `widths` (others that it has, by name, as an attention's `heads`),

@@ -39,6 +39,7 @@ def head_payload(network: Network) -> dict[str, Any]:
     """All but the layers."""
     from net2net_cli.architecture.cost import multiply_adds, parameters
     from net2net_cli.architecture.shapes import dim_to_json
+    from net2net_cli.architecture.trust import named_code
 
     graph = network.graph
     inputs = [{"name": i.name, "shape": [dim_to_json(d) for d in i.shape], "dtype": i.dtype} for i in graph.inputs]
@@ -50,6 +51,7 @@ def head_payload(network: Network) -> dict[str, Any]:
         "multiply_adds": multiply_adds(graph),
         **_stored(network),
         "inputs": inputs,
+        "code": named_code(graph),
         "outputs": {name: [dim_to_json(d) for d in graph.shapes[value]] for name, value in graph.outputs.items()},
     }
 
@@ -124,9 +126,16 @@ def summary(payload: Payload) -> str:
         ("cost", f"{brief(payload['multiply_adds'])} multiply-adds for one input"),
         ("input", inputs),
         ("output", outputs),
+        *((("opaque", _code(payload["code"])),) if payload["code"] else ()),
         *(("grown by" if i == 0 else "", step_text(step)) for i, step in enumerate(payload["lineage"])),
     ]
     return f"{bold(payload['name'])}{source}\n{facts(rows)}"
+
+
+def _code(code: Mapping[str, Sequence[str]]) -> str:
+    """`torch.fft:fft2 ×12 (code: …)`."""
+    named = [f"{rebuild}{f' ×{len(layers)}' if len(layers) > 1 else ''}" for rebuild, layers in code.items()]
+    return f"{', '.join(named)}; to run this code takes `--trust-code`"
 
 
 def _dtypes(sizes: Mapping[str, int]) -> str:

@@ -28,20 +28,24 @@ class Network:
         return None if self.model is None else stored_bytes(self.model)
 
 
-def open_model(path: Path, spec: Path | None, allow_nan: bool, printer: Printer) -> Net2Net:
+def open_model(
+    path: Path, spec: Path | None, allow_nan: bool, printer: Printer, *, trust_code: bool = False
+) -> Net2Net:
     """Open a checkpoint and say what is odd about its files."""
     from net2net_cli.model import Net2Net
 
-    model = Net2Net.load(path, spec, allow_nan=allow_nan)
+    model = Net2Net.load(path, spec, allow_nan=allow_nan, trust_code=trust_code)
     for warning in model.warnings:
         printer.warn(warning)
     return model
 
 
-def open_network(path: Path, spec: Path | None, printer: Printer, *, allow_nan: bool = True) -> Network:
+def open_network(
+    path: Path, spec: Path | None, printer: Printer, *, allow_nan: bool = True, trust_code: bool = False
+) -> Network:
     """Open a checkpoint, or a spec (`.json`); most commands do not read the weights, and accept any."""
     if path.suffix != ".json":
-        model = open_model(path, spec, allow_nan, printer)
+        model = open_model(path, spec, allow_nan, printer, trust_code=trust_code)
         return Network(path, model.graph, model)
     if spec is not None:
         raise UsageError(f"`{path}` is a spec already", "leave `--spec` out, or name a checkpoint")

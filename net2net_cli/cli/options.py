@@ -50,6 +50,13 @@ Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")]
 Verify = Annotated[bool, typer.Option("--verify/--no-verify", help="Compare outputs before the student appears.")]
 AllowNan = Annotated[bool, typer.Option("--allow-nan", help="Accept weights with NaN and infinities.")]
+TrustCode = Annotated[
+    bool, typer.Option("--trust-code", help="Import and run code that the spec names (opaque layers).")
+]
+Leaves = Annotated[
+    list[str] | None,
+    typer.Option("--leaf", metavar="MODULE", help="Keep a module as it is, untraced: a name or glob; repeatable."),
+]
 Split = Annotated[SplitChoice, typer.Option("--split", help="How copies share what read the original.")]
 RoundTo = Annotated[int, typer.Option("--round-to", min=1, metavar="N", help="Round widths up to a multiple of N.")]
 WherePossible = Annotated[bool, typer.Option("--where-possible", help="Globs pass over layers that cannot grow.")]

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from typing import Any, TextIO
 
@@ -40,6 +41,10 @@ class Printer:
         if self.verbose:
             self.say(text)
 
+    def note(self, text: str) -> None:
+        """Tell a person what is worth knowing."""
+        self.say(f"{styled(sys.stderr, 'note:', _CYAN)} {text}")
+
     def warn(self, text: str) -> None:
         """Tell a person what may be wrong."""
         self.say(f"{styled(sys.stderr, 'warning:', _YELLOW)} {text}")
@@ -63,6 +68,13 @@ def _json(payload: Mapping[str, Any]) -> str:
     import json
 
     return json.dumps(payload, indent=1, allow_nan=False)
+
+
+@contextmanager
+def code_that_may_print(*, trusted: bool) -> Iterator[None]:
+    """Where code of the user's runs, because it is trusted, what it prints goes to stderr: stdout carries data only."""
+    with redirect_stdout(sys.stderr) if trusted else nullcontext():
+        yield
 
 
 def print_error(message: str, hint: str | None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from net2net_cli.growth.recipe import Instruction
 
 
-def target_graph(target: str, kwargs: tuple[str, ...], teacher: Graph) -> Graph:
+def target_graph(target: str, kwargs: tuple[str, ...], teacher: Graph, *, leaves: tuple[str, ...] = ()) -> Graph:
     """The target's spec; a source is traced with inputs of the teacher's shape.
 
     Raises:
@@ -22,8 +24,9 @@ def target_graph(target: str, kwargs: tuple[str, ...], teacher: Graph) -> Graph:
     if ":" not in target or Path(target).exists():
         from net2net_cli.model_file import read_spec
 
-        if kwargs:
-            raise UsageError("`--kwarg` is for a source, and the target is a file", "leave it out")
+        if kwargs or leaves:
+            option = "--kwarg" if kwargs else "--leaf"
+            raise UsageError(f"`{option}` is for a source, and the target is a file", "leave it out")
         return read_spec(Path(target))
     from net2net_cli.cli.importing import parse_kwarg
     from net2net_cli.cli.torch_needed import need_torch
@@ -32,7 +35,9 @@ def target_graph(target: str, kwargs: tuple[str, ...], teacher: Graph) -> Graph:
     from net2net_cli.runtime.importing import import_source
 
     inputs = [_input(i.shape, i.dtype) for i in teacher.inputs]
-    return import_source(target, kwargs=dict(map(parse_kwarg, kwargs)), inputs=inputs).graph
+    made_with = dict(map(parse_kwarg, kwargs))
+    with redirect_stdout(sys.stderr):  # the user's code may print
+        return import_source(target, kwargs=made_with, inputs=inputs, leaves=leaves).graph
 
 
 def read_recipe(path: Path) -> list[Instruction]:

@@ -31,6 +31,7 @@ def verify(
     device: o.DeviceOption = "auto",
     seed: o.Seed = 0,
     allow_nan: o.AllowNan = False,
+    trust_code: o.TrustCode = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -39,20 +40,24 @@ def verify(
 
     Both run on the same inputs. Exit code 0: the outputs agree; 1: they differ.
     """
+    from net2net_cli.architecture.trust import check_trust
     from net2net_cli.checking import Checking
     from net2net_cli.cli.comparison import comparison_payload, comparison_text
     from net2net_cli.cli.opening import open_model
-    from net2net_cli.cli.printing import Printer
+    from net2net_cli.cli.printing import Printer, code_that_may_print
     from net2net_cli.cli.requests import finite
     from net2net_cli.cli.torch_needed import need_torch
 
     finite("--tolerance", tolerance)
     printer = Printer(quiet, verbose, json)
-    first = open_model(teacher, spec, allow_nan, printer)
-    second = open_model(student, None, allow_nan, printer)
+    first = open_model(teacher, spec, allow_nan, printer, trust_code=trust_code)
+    second = open_model(student, None, allow_nan, printer, trust_code=trust_code)
+    for model in (first, second):
+        check_trust(model.graph, trusted=trust_code)
     need_torch()
     checking = Checking(device, dtype, batch, inputs, tolerance, seed, "train" if train else "eval")
-    found = second.verify(first, checking=checking)
+    with code_that_may_print(trusted=trust_code):
+        found = second.verify(first, checking=checking)
     for warning in found.warnings:
         printer.warn(warning)
     printer.summary(comparison_text(found), comparison_payload(found))

@@ -83,16 +83,14 @@ def find_block(graph: Graph, name: str) -> Block:
         change = f"{show(graph.shapes[next(iter(streams))])} to {show(graph.shapes[out])}"
         raise _refusal(name, f"it changes the shape from {change}, so that its copy could not be added to the stream")
     addition, after = _addition(graph, name, out)
-    ways = ((stream, _along(graph, name, inside, addition, stream)) for stream in fitting)
-    stream, way = next(((s, w) for s, w in ways if w is not None), (out, None))  # a decoder also reads the encoder
-    if way is None:
-        raise _refusal(name, "its input does not reach its output through additions alone")
-    silenced, moves = way
-    if not _restored(graph, stream, (*moves, *after)):
-        raise _refusal(
-            name, "it hands its input on in another order, so that its copy could not be added to the stream"
-        )
-    return Block(name, layers, stream, out, silenced)
+    ways = {stream: _along(graph, name, inside, addition, stream) for stream in fitting}
+    for stream, way in ways.items():  # a decoder's block also reads the encoder's output
+        if way is not None and _restored(graph, stream, (*way[1], *after)):
+            return Block(name, layers, stream, out, way[0])
+    if any(ways.values()):
+        why = "it hands its input on in another order, so that its copy could not be added to the stream"
+        raise _refusal(name, why)
+    raise _refusal(name, "its input does not reach its output through additions alone")
 
 
 def _along(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from net2net_cli.architecture.graph import Graph, Layer
+from net2net_cli.architecture.ops.opaque import Opaque
 from net2net_cli.channels.counts import Demand, labels_of, next_width
 from net2net_cli.channels.groups import Groups, Member
 from net2net_cli.channels.labels import Labels
@@ -58,6 +59,8 @@ def _layer_info(labels: Labels, groups: Groups, layer: Layer) -> LayerInfo:
     widths = {part: axis.size for part, axis in labels.named_axes(name).items()}
     if own is None:
         why = "its width is that of the layers before it"
+        if isinstance(layer.op, Opaque):
+            why = f"it is {layer.op.described}"
         return LayerInfo(name, layer.op.name, None, widths, parameters, (), (), (), why, deepen)
     freeze = labels.why_frozen(own) if labels.is_frozen(own).all() else None
     frozen = None if freeze is None else f"{'it' if freeze.layer == name else f'`{freeze.layer}`'} {freeze.why}"

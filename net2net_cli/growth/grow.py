@@ -9,6 +9,7 @@ import numpy as np
 
 from net2net_cli.architecture.graph import Graph, Layer, NetworkInput
 from net2net_cli.architecture.ops import TensorSlot, norm
+from net2net_cli.architecture.ops.opaque import Opaque
 from net2net_cli.errors import GrowthRefusedError
 from net2net_cli.growth.align import Alignment, IdentityLayer, align, matched_target
 from net2net_cli.growth.apply import Grown, Tensors
@@ -130,6 +131,12 @@ class _Filled:
                 elif twin is not None:
                     origin = self.plans[f"{twin}{name[len(block.name) :]}"]
                     self.plans[name] = replace(origin, name=name)
+                elif isinstance(layer.op, Opaque):
+                    raise GrowthRefusedError(
+                        f"`{layer.name}` of the target is new, and how `{layer.op.spoken}` starts is not known",
+                        "a new block can hold it only where a block with the same layers stands before it",
+                        layer=layer.name,
+                    )
                 else:
                     self.plans[name] = TensorPlan(
                         name, slot.shape, None, fill=default_fill(layer.op, slot), dtype=_kind(slot)

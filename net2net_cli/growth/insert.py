@@ -8,6 +8,7 @@ from typing import Any
 from net2net_cli.architecture.graph import Graph, Layer
 from net2net_cli.architecture.ops import REGISTRY, Op, conv, dropout, norm, pool
 from net2net_cli.architecture.ops import activation as act
+from net2net_cli.architecture.ops.opaque import Opaque
 from net2net_cli.architecture.shapes import fixed
 from net2net_cli.errors import GrowthRefusedError
 from net2net_cli.growth.rewrite import free_name, insert_behind, with_op
@@ -73,9 +74,10 @@ def find_site(graph: Graph, layer: Layer) -> Site:
         GrowthRefusedError: the layer is no convolution or linear layer, or something else comes first.
     """
     if not isinstance(layer.op, (conv.ConvolutionBase, conv.Linear)):
+        kind = layer.op.described if isinstance(layer.op, Opaque) else f"`{layer.op.name}`"
         raise refusal(
             layer.name,
-            f"it is neither a convolution nor a linear layer, but `{layer.op.name}`",
+            f"it is neither a convolution nor a linear layer, but {kind}",
             "name a convolution or linear layer, or a residual block",
         )
     value, last_norm = layer.name, None

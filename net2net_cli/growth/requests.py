@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from net2net_cli.architecture.graph import Graph
+from net2net_cli.architecture.ops.opaque import Opaque
 from net2net_cli.channels.counts import Demand, frozen_refusal
 from net2net_cli.channels.labels import Labels
 from net2net_cli.channels.unions import Ints, distinct
@@ -184,6 +185,13 @@ def _axis(labels: Labels, layer: str, request: Request) -> Ints | None:
 
 
 def _demand(labels: Labels, layer: str, request: Request, round_to: int) -> Demand:
+    op = labels.graph.by_name[layer].op
+    if isinstance(op, Opaque):
+        raise GrowthRefusedError(
+            f"`{layer}` cannot be widened: it is {op.described}",
+            "`net2net inspect` shows which layers can be widened",
+            layer=layer,
+        )
     axis = _axis(labels, layer, request)
     if axis is None and request.part:
         names = ", ".join(f"`{layer}:{name}`" for name in labels.named_axes(layer))
@@ -218,7 +226,7 @@ def follows(labels: Labels, layer: str) -> str:
         if groups & {int(g) for g in distinct(labels.group[made])}
     ]
     named = ", ".join(f"`{m}`" for m in dict.fromkeys(makers[:3]))
-    return f"it follows {named}" if named else "its channels are those of the network's input"
+    return f"it follows {named}" if named else "its channels are those of the network's input or of an opaque layer"
 
 
 def _add(

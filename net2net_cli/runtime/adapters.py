@@ -122,6 +122,11 @@ def hooks_of(module: nn.Module) -> list[Any]:
     return [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
 
 
+def unsaved_buffers(module: nn.Module) -> set[str]:
+    """Names of a module's own buffers that its state dict leaves out."""
+    return set(module._non_persistent_buffers_set)
+
+
 def twin_of(module: nn.Module, convert: Callable[[Tensor], Tensor]) -> nn.Module:
     """A copy of a module whose tensors are converted ones; nothing that it does reaches the original."""
     twin: nn.Module = object.__new__(type(module))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
@@ -14,21 +14,28 @@ from torch import Tensor, nn
 
 from net2net_cli.architecture.graph import Graph, Layer, Mode, Structure, tensor_name
 from net2net_cli.architecture.ops import Call
+from net2net_cli.architecture.ops.opaque import THE_MODULE, Opaque
 from net2net_cli.architecture.returns import layers_of, output_names, structure_of
+from net2net_cli.architecture.trust import check_trust
 from net2net_cli.errors import CheckpointError, SpecError
 from net2net_cli.runtime.arrays import to_tensor
 from net2net_cli.runtime.calls import evaluate, module_class
+from net2net_cli.runtime.opaque import Workshop, check_result, find_code, told
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """One layer as it is run: by the module or tensor at `path`, or by `call`; then the values in `release` go."""
+    """One layer as it is run: by the module or tensor at `path`, or by `call`; then the values in `release` go.
+
+    An opaque layer has a `call` of the function in `code`, or of its module.
+    """
 
     name: str
     inputs: tuple[str, ...]
     path: tuple[str, ...]
     call: Call | None
     release: tuple[str, ...]
+    code: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,22 +70,29 @@ class Network(nn.Module):
         return self._graph.source
 
 
-def build(graph: Graph) -> Network:
+def build(graph: Graph, *, trust_code: bool = False) -> Network:
     """The network without values: its tensors are on the `meta` device until a state dict is loaded.
 
     `state_dict()` has the names of `graph.tensors()`, and those of tied tensors. Load with `load_weights`, or with
     `load_state_dict(state, assign=True)`.
 
+    Args:
+        graph: the network.
+        trust_code: whether the code that opaque layers name may be imported and run.
+
     Raises:
         SpecError: a layer cannot be built, or its name cannot be that of a submodule.
+        UntrustedCodeError: there are opaque layers, and they are not trusted.
+        InputError: the code of an opaque layer is not there, or makes something else.
 
     """
-    network = Network(graph)
+    check_trust(graph, trusted=trust_code)
+    network, workshop = Network(graph), Workshop()
     with torch.device("meta"):
         placed = [layer for layer in graph.layers if layer.weights_of is None]
-        placed = [layer for layer in placed if layer.op.module is not None or layer.own_tensors()]
+        placed = [layer for layer in placed if layer.op.is_module or layer.own_tensors()]
         for layer in sorted(placed, key=lambda layer: (layer.name.count("."), not layer.op.tensors())):
-            network._paths[layer.name] = _place(network, layer)
+            network._paths[layer.name] = _place(network, layer, workshop)
     for layer in graph.layers:
         _tie(network, layer)
     for layer in graph.layers:
@@ -97,12 +111,12 @@ def _tie(network: Network, layer: Layer) -> None:
         home = (*network._paths[tie.layer], *tie.of.split(".")) if tie.of else network._paths[tie.layer]
         if layer.op.arity == 0:
             network._paths[layer.name] = home
-        elif layer.op.module is not None:
+        elif layer.op.is_module:
             *outer, last = (*network._paths[layer.name], *tie.slot.split("."))
             setattr(network.get_submodule(".".join(outer)), last, _at(network, home))
 
 
-def _place(network: Network, layer: Layer) -> tuple[str, ...]:
+def _place(network: Network, layer: Layer, workshop: Workshop) -> tuple[str, ...]:
     """Put a layer's module or tensor where its name says; returns the path at which it stands."""
     *outer, last = layer.name.split(".")
     container: nn.Module = network
@@ -111,14 +125,14 @@ def _place(network: Network, layer: Layer) -> tuple[str, ...]:
             _check_free(container, part, layer)
             container.add_module(part, nn.Module())
         container = container.get_submodule(part)
-    if layer.op.module is None:
+    if not layer.op.is_module:
         _check_free(container, last, layer)
         _register(container, last, layer)
         return (*outer, last)
     while hasattr(container, last) and not layer.op.tensors():
         last += "_"  # the name of a layer without tensors is free
     _check_free(container, last, layer)
-    container.add_module(last, _module(layer))
+    container.add_module(last, _module(layer, workshop))
     return (*outer, last)
 
 
@@ -130,7 +144,10 @@ def _check_free(container: nn.Module, name: str, layer: Layer) -> None:
         )
 
 
-def _module(layer: Layer) -> nn.Module:
+def _module(layer: Layer, workshop: Workshop) -> nn.Module:
+    if isinstance(layer.op, Opaque):
+        with torch.device("cpu"):  # constructors may compute with the tensors that they make
+            return workshop.module(layer)
     assert layer.op.module is not None
     try:
         return module_class(layer.op.module)(**layer.op.module_arguments())
@@ -163,8 +180,11 @@ def _plan(graph: Graph, mode: Mode, paths: Mapping[str, tuple[str, ...]]) -> _Pl
 
 def _step(graph: Graph, layer: Layer, paths: Mapping[str, tuple[str, ...]], release: tuple[str, ...]) -> _Step:
     path = paths.get(layer.name, ())
-    call = None if path else layer.op.call(tuple(graph.shapes[name] for name in layer.inputs))
-    return _Step(layer.name, layer.inputs, path, call, release)
+    if path and not isinstance(layer.op, Opaque):
+        return _Step(layer.name, layer.inputs, path, None, release)
+    call = layer.op.call(tuple(graph.shapes[name] for name in layer.inputs))
+    code = {layer.op.rebuild: find_code(layer)} if isinstance(layer.op, Opaque) and not path else {}
+    return _Step(layer.name, layer.inputs, path, call, release, code)
 
 
 def _mode(network: nn.Module) -> Mode:
@@ -186,7 +206,7 @@ def _run(network: Network, values: dict[str, Tensor]) -> Iterator[tuple[str, Ten
     for step in network._plans[_mode(network)].steps:
         inputs = [values[name] for name in step.inputs]
         if step.call is not None:
-            made = evaluate(step.call, inputs, values)
+            made = _called(network, step, inputs, values)
         else:
             found = _at(network, step.path)
             made = found(*inputs) if isinstance(found, nn.Module) else found
@@ -194,6 +214,18 @@ def _run(network: Network, values: dict[str, Tensor]) -> Iterator[tuple[str, Ten
         yield step.name, made
         for name in step.release:
             del values[name]
+
+
+def _called(network: Network, step: _Step, inputs: list[Tensor], values: Mapping[str, Tensor]) -> Any:
+    assert step.call is not None
+    layer = network._graph.by_name[step.name]
+    if not isinstance(layer.op, Opaque):
+        return evaluate(step.call, inputs, values)
+    code = {THE_MODULE: _at(network, step.path)} if step.path else step.code
+    with told(layer):
+        made = evaluate(step.call, inputs, values, code)
+    check_result(layer, made)
+    return made
 
 
 def _at(network: nn.Module, path: tuple[str, ...]) -> Any:
@@ -280,6 +312,13 @@ def load_weights(
             )
         state[name] = made[stored]
     for layer in network._graph.layers:
-        if layer.op.module is not None and layer.weights_of is None:
+        if layer.op.is_module and layer.weights_of is None:
             state |= {tensor_name(layer.name, t.slot): state[tensor_name(t.layer, t.of)] for t in layer.tied}
-    network.load_state_dict(state, strict=True, assign=True)
+    network.load_state_dict(state | _tied(network, state), strict=True, assign=True)
+
+
+def _tied(network: Network, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors by their other names inside of opaque modules, which tie them by themselves."""
+    own = network.state_dict(keep_vars=True)
+    names = {id(own[name]): name for name in state if name in own}
+    return {name: state[names[id(t)]] for name, t in own.items() if name not in state and id(t) in names}

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from net2net_cli.architecture.ops import Call, Input, SizeOf
+from net2net_cli.architecture.ops.arguments import Form
 from net2net_cli.runtime import modules, modules_maxvit, modules_mvit, modules_swin
 
 _HOMES = {home.__name__: home for home in (modules, modules_maxvit, modules_mvit, modules_swin)} | {"torch.nn": nn}
 """Where the classes of modules are defined."""
-
 _OPERATORS = ("add", "sub", "mul", "truediv", "pow", "getitem")
 _TORCH = (
     *("abs", "amax", "amin", "baddbmm", "cat", "chunk", "clamp", "cos", "einsum", "eq", "erf", "exp", "flatten", "ge"),
@@ -42,17 +42,41 @@ def module_class(target: str) -> type[nn.Module]:
     return found  # type: ignore[no-any-return] # issubclass narrows `Any` no further
 
 
-def evaluate(argument: Any, inputs: Sequence[Tensor], values: Mapping[str, Tensor]) -> Any:
-    """The value of a call's argument: calls are made, inputs and sizes put in, containers rebuilt."""
+NONE: Mapping[str, Callable[..., Any]] = {}
+
+
+def evaluate(
+    argument: Any,
+    inputs: Sequence[Tensor],
+    values: Mapping[str, Tensor],
+    trusted: Mapping[str, Callable[..., Any]] = NONE,
+) -> Any:
+    """The value of a call's argument: calls are made, inputs and sizes put in, containers rebuilt.
+
+    Args:
+        argument: of a call, or the call itself.
+        inputs: for `Input`.
+        values: for `SizeOf`.
+        trusted: functions beside those of the table, by name: what an opaque layer calls.
+
+    """
+
+    def inner(value: Any) -> Any:
+        return evaluate(value, inputs, values, trusted)
+
     if isinstance(argument, Call):
-        args = [evaluate(a, inputs, values) for a in argument.args]
-        return FUNCTIONS[argument.target](*args, **{k: evaluate(v, inputs, values) for k, v in argument.kwargs.items()})
+        function = trusted[argument.target] if argument.target in trusted else FUNCTIONS[argument.target]
+        return function(*map(inner, argument.args), **{key: inner(value) for key, value in argument.kwargs.items()})
     if isinstance(argument, Input):
         return inputs[argument.index]
     if isinstance(argument, SizeOf):
         return values[argument.value].shape[argument.axis]
     if isinstance(argument, (list, tuple)):
-        return type(argument)(evaluate(a, inputs, values) for a in argument)
+        return type(argument)(map(inner, argument))
+    if isinstance(argument, dict):
+        return {key: inner(value) for key, value in argument.items()}
+    if isinstance(argument, Form):
+        return getattr(torch, argument.value)  # a dtype: other forms have been unfolded
     if isinstance(argument, slice):
-        return slice(*(evaluate(a, inputs, values) for a in (argument.start, argument.stop, argument.step)))
+        return slice(*map(inner, (argument.start, argument.stop, argument.step)))
     return argument

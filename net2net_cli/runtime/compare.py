@@ -274,6 +274,8 @@ def difference(name: str, teacher: Tensor, student: Tensor) -> OutputDifference:
             f"output `{name}` has the shape {list(teacher.shape)} in the teacher, {list(student.shape)} in the student"
         )
         return OutputDifference(name, math.inf, 1.0, math.inf, None, (), math.nan, math.nan, (shapes,))
+    if teacher.is_complex() and student.is_complex():
+        return difference(name, torch.view_as_real(teacher), torch.view_as_real(student))
     if teacher.numel() == 0:
         return OutputDifference(name, 0.0, 1.0, 0.0, None, (), math.nan, math.nan, (f"output `{name}` is empty",))
     t, s = (x.to(torch.float64) for x in (teacher, student))

@@ -14,13 +14,15 @@ from torch import Tensor, nn
 from net2net_cli.architecture.graph import Graph
 from net2net_cli.architecture.indices import lookup_limit
 from net2net_cli.architecture.spec_values import nearest
+from net2net_cli.architecture.trust import named_code
 from net2net_cli.checkpoint.torch_file import load_state_dict
 from net2net_cli.errors import CheckpointError, TraceError
 from net2net_cli.runtime.arrays import to_array, to_tensor
 from net2net_cli.runtime.build import build, load_weights
 from net2net_cli.runtime.compare import RUN_TOLERANCES, difference, flattened
+from net2net_cli.runtime.made_again import Source
 from net2net_cli.runtime.sources import SAMPLES, default_input, example_input, find_callable, make_module
-from net2net_cli.runtime.trace import trace, unused_tensors
+from net2net_cli.runtime.trace import traced, unused_tensors
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,12 @@ class Imported:
 
 
 def import_source(
-    source: str, *, kwargs: Mapping[str, Any] | None = None, weights: Path | None = None, inputs: Sequence[str] = ()
+    source: str,
+    *,
+    kwargs: Mapping[str, Any] | None = None,
+    weights: Path | None = None,
+    inputs: Sequence[str] = (),
+    leaves: Sequence[str] = (),
 ) -> Imported:
     """Call the user's code, load weights, trace.
 
@@ -49,6 +56,7 @@ def import_source(
         kwargs: arguments for it.
         weights: a `.safetensors`, `.pt` or `.pth` file; without it the module keeps the weights it is made with.
         inputs: shapes without the batch, `3x224x224`, one for each argument of `forward`; `:int64` may follow.
+        leaves: names or globs of modules that are kept as they are.
 
     Raises:
         UsageError: there is no such module or callable.
@@ -61,7 +69,8 @@ def import_source(
     texts = list(inputs) or [default_input(source, model)]
     example = tuple(example_input(text) for text in texts)
     try:
-        found = import_module_weights(model, example, name=source.rpartition(":")[2], source=source)
+        name = source.rpartition(":")[2]
+        found = import_module_weights(model, example, name=name, source=source, kwargs=kwargs, leaves=leaves)
     except TraceError as failed:
         if not inputs:
             failed.hint = (
@@ -71,13 +80,22 @@ def import_source(
     return Imported(found.graph, found.tensors, found.aliases, (*notes, *found.notes))
 
 
-def import_module_weights(model: nn.Module, example: tuple[Tensor, ...], *, name: str, source: str) -> Imported:
+def import_module_weights(
+    model: nn.Module,
+    example: tuple[Tensor, ...],
+    *,
+    name: str,
+    source: str,
+    kwargs: Mapping[str, Any] | None = None,
+    leaves: Sequence[str] = (),
+) -> Imported:
     """Trace a module, copy its tensors, and check that the rebuilt network returns what it returns, in both modes.
 
     Raises:
         TraceError: the network cannot be expressed as a spec.
     """
-    graph = trace(model, example, name=name, source=source)
+    found = traced(model, example, name=name, source=Source(source, dict(kwargs or {})), leaves=leaves)
+    graph = found.graph
     state = model.state_dict(keep_vars=True)
     names = [n for n, *_ in graph.tensors()]
     missing = [n for n in names if n not in state]
@@ -88,7 +106,8 @@ def import_module_weights(model: nn.Module, example: tuple[Tensor, ...], *, name
     tensors = {n: to_array(state[n]) for n in names}
     aliases = _aliases(state, names)
     unused = [n for n in unused_tensors(model, graph) if n not in aliases]
-    notes = [f"left out, because no output depends on it: {_listed(unused)}"] if unused else []
+    notes = list(found.notes)
+    notes += [f"left out, because no output depends on it: {_listed(unused)}"] if unused else []
     rounding = check_rebuilt(model, graph, tensors, example)
     if rounding:
         notes.append(f"the rebuilt network agrees with the original to rounding ({rounding:.1e}), not bit for bit")
@@ -119,7 +138,7 @@ def check_rebuilt(
     Raises:
         TraceError: they return different numbers.
     """
-    rebuilt = build(graph)
+    rebuilt = build(graph, trust_code=True)  # it runs in this process already
     load_weights(rebuilt, tensors.__getitem__)
     limits = [lookup_limit(graph, given.name, 2) for given in graph.inputs]
     inputs = tuple(_random_like(x, limit) for x, limit in zip(example, limits, strict=True))
@@ -127,6 +146,8 @@ def check_rebuilt(
     modes = {module: module.training for module in model.modules()}
     errors = []
     try:
+        if named_code(graph):
+            _check_not_random(model.eval(), inputs)
         for mode in (False, True):
             original, again = (_outputs(network.train(mode), inputs) for network in (model, rebuilt))
             errors.append(_error(original, again, "train" if mode else "eval"))
@@ -139,6 +160,20 @@ def check_rebuilt(
     return max(errors)
 
 
+def _check_not_random(network: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    """Whether a network that holds what is not known returns the same under another seed.
+
+    Raises:
+        TraceError: it does not.
+    """
+    first, second = (_outputs(network, inputs, seed) for seed in (0, 1))
+    if any(not torch.equal(torch.nan_to_num(t), torch.nan_to_num(second[n])) for n, t in first.items()):
+        raise TraceError(
+            "what is kept as it is draws random numbers in evaluation too, so that outputs cannot be compared",
+            "draw in training alone, where `self.training` is true",
+        )
+
+
 def _random_like(example: Tensor, limit: int) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     shape = (SAMPLES, *example.shape[1:])
@@ -148,9 +183,9 @@ def _random_like(example: Tensor, limit: int) -> Tensor:
     return torch.randint(0, integers, shape, generator=generator).to(example.dtype)
 
 
-def _outputs(network: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
+def _outputs(network: nn.Module, inputs: tuple[Tensor, ...], seed: int = 0) -> dict[str, Tensor]:
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         return flattened(network(*(x.clone() for x in inputs)))
 
 

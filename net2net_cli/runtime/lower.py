@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -11,20 +11,23 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import Node
 
-from net2net_cli.architecture.ops import REGISTRY, Op, dropout
+from net2net_cli.architecture.ops import Op, dropout
 from net2net_cli.architecture.ops.activation import RReLU
 from net2net_cli.architecture.ops.arithmetic import Parameter
 from net2net_cli.architecture.ops.norm import PerChannelNorm
 from net2net_cli.architecture.ops.recurrent import Recurrent
 from net2net_cli.errors import TraceError
-from net2net_cli.runtime import adapters, recurrent, views
+from net2net_cli.runtime import adapters, recurrent
 from net2net_cli.runtime.arrangement import reshaped
 from net2net_cli.runtime.constants import Constants, triangle_of
 from net2net_cli.runtime.drafts import Draft, NamedTuple, Recorded, Tree
-from net2net_cli.runtime.functional import COUNTER, HANDLERS, call_of
+from net2net_cli.runtime.functional import COUNTER
+from net2net_cli.runtime.keeping import is_random, keep_call, keep_module
+from net2net_cli.runtime.made_again import NotMadeAgainError, Remaking
 from net2net_cli.runtime.readings import spoken
 from net2net_cli.runtime.seen import seen_of, tensors_in
-from net2net_cli.runtime.site import Handler, Site
+from net2net_cli.runtime.site import Site, Value
+from net2net_cli.runtime.table import Reader, Table
 from net2net_cli.runtime.tracer import FROZEN, TRAINING, WHERE, Tracer
 
 MODAL = (
@@ -37,46 +40,28 @@ MODAL = (
 _HINTS = {
     "detach": "a spec has no stop of gradients; leave it out, or freeze parameters instead",
 }
-_RANDOM = ("rand", "bernoulli", "normal", "new_empty", "empty", "uniform")
+_MAKING = (
+    "a class whose constructor keeps its arguments as attributes of their names can be made again; so can a network of "
+    "a SOURCE that makes it as it is (`source=…` in Python)"
+)
 _MADE = ("zeros", "ones", "full", "arange", "linspace", "eye", "new_zeros", "new_ones", "new_full", "tril", "triu")
 
 
-class Table:
-    """Which calls are read by what."""
+class _WrongModeError(TraceError):
+    """A module does not follow its network's mode, in whatever way it is written."""
 
-    def __init__(self) -> None:
-        self.functions: dict[Any, Callable[[Site], Any]] = {}
-        self.methods: dict[str, Callable[[Site], Any]] = {}
-        for op in REGISTRY.values():
-            for name, signature in op.functions.items():
-                self._enter(name, _reader(op, signature))
-        for name, handler in HANDLERS.items():
-            self._enter(name, handler)
-
-    def _enter(self, name: str, handler: Callable[[Site], Any]) -> None:
-        if name.startswith("Tensor."):
-            self.methods[name.removeprefix("Tensor.")] = handler
-        elif (found := adapters.loaded(name)) is not None:
-            self.functions[found] = handler
-
-    def handler_of(self, node: Node) -> Callable[[Site], Any] | None:
-        """What reads a call, or None where nothing does."""
-        if node.op == "call_method":
-            return self.methods.get(str(node.target))
-        if node.target is getattr:
-            return views.permute if node.args[1] in ("T", "mT") else None
-        return self.functions.get(node.target)
-
-
-def _reader(op: type[Op], signature: str) -> Handler:
-    return lambda site: call_of(site, op, signature)
+    @classmethod
+    def of(cls, site: Site, problem: str, hint: str) -> _WrongModeError:
+        """At the user's line."""
+        return cls(site.error(problem).message, hint)
 
 
 class Lowering:
     """Turns one recorded mode of a module into drafts."""
 
-    def __init__(self, model: nn.Module, tracer: Tracer, mode: str) -> None:
+    def __init__(self, model: nn.Module, tracer: Tracer, mode: str, remaking: Remaking) -> None:
         self.model = model
+        self.remaking = remaking
         self.tracer = tracer
         self.mode = mode
         self.batches: Sequence[int] = tracer.runs.batches
@@ -187,13 +172,34 @@ class Lowering:
         op = Parameter(size=tuple(tensor.shape), trainable=trainable, dtype=dtype)
         return self.add(Draft(op, (), site.shape(), name, site.where, owner=name, tensors={"": id(tensor)}))
 
-    def _module(self, site: Site) -> Any:
+    def _module(self, site: Site) -> Value:
         path = str(site.node.target)
         module = self.model.get_submodule(path)
         cls = self.tracer.readings.op_of(module)
+        if cls is None or path in self.tracer.leaves:
+            return self._kept(site, module, path)
+        try:
+            return self._known(site, cls, module, path)
+        except _WrongModeError:
+            raise
+        except TraceError as wrong:  # its op knows it, but not so
+            return self._kept(site, module, path, wrong)
+
+    def _kept(self, site: Site, module: nn.Module, path: str, instead: TraceError | None = None) -> Value:
+        try:
+            draft = keep_module(site, module, path, self.remaking)
+            return draft if isinstance(site.seen.first, Tensor) else self._first_of_several(site, draft)
+        except ValueError as why:
+            if instead is not None:
+                raise instead from None
+            unknown = "" if path in self.tracer.leaves else "is not known, and "
+            problem = (
+                f"module `{path}` of class `{adapters.dotted(type(module))}` {unknown}cannot be kept as it is: {why}"
+            )
+            raise site.error(problem, _MAKING if isinstance(why, NotMadeAgainError) else None) from None
+
+    def _known(self, site: Site, cls: type[Op], module: nn.Module, path: str) -> Value:
         name = adapters.dotted(type(module))
-        if cls is None:
-            raise site.error(f"module `{path}` is a `{name}`, which is not known", "see `net2net schema` for what is")
         inputs, arguments = self._arguments(site, cls, path)
         try:
             op = cls.from_module(module).called_with(arguments)
@@ -240,7 +246,8 @@ class Lowering:
         follows |= any(getattr(op, name, 0.0) for name in ("dropout", "attention_dropout"))
         if follows and site.node.meta[TRAINING] != (self.mode == "train"):
             call, other = ("train()", "evaluation") if self.mode == "train" else ("eval()", "training")
-            raise site.error(
+            raise _WrongModeError.of(
+                site,
                 f"module `{path}` stays in {other} mode when `{call}` is called on the network",
                 "a rebuilt network follows `train()` and `eval()`; replace a frozen batch norm by "
                 "`torchvision.ops.FrozenBatchNorm2d`",
@@ -258,9 +265,23 @@ class Lowering:
             wanted = getattr(first, str(node.args[1]))
             return next(draft for draft, value in zip(held, first, strict=True) if value is wanted)
         handler = self._table.handler_of(node)
-        if handler is None:
-            raise site.error(f"`{spoken(node)}` is no operation that a spec knows", _hint(node))
-        return handler(site)
+        if handler is not None and not isinstance(handler, Reader) and node.target is not operator.getitem:
+            return handler(site)
+        try:
+            return handler(site) if handler is not None else keep_call(site)
+        except ValueError as why:
+            return self._kept_call(site, why, known=handler is not None)
+
+    @staticmethod
+    def _kept_call(site: Site, why: ValueError, *, known: bool) -> Value:
+        """A function whose op cannot say what this call means, kept as it is."""
+        if known:
+            try:
+                return keep_call(site)
+            except ValueError:
+                raise why from None
+        problem = f"`{spoken(site.node)}` is not known, and cannot be kept as it is: {why}"
+        raise site.error(problem, _hint(site.node)) from None
 
     def _track(self, node: Node) -> None:
         """Remember which values share memory, and what a write in place does to them."""
@@ -332,13 +353,13 @@ def hint_for(name: str) -> str | None:
     """What to do instead of calling a function that a spec does not know."""
     if name in _HINTS:
         return _HINTS[name]
-    if any(part in name for part in _RANDOM):
+    if is_random(name):
         return "for random numbers in training use `torch.nn.Dropout` or `torchvision.ops.StochasticDepth`"
     if name in _MADE:
         return 'for constant tensors use `self.register_buffer("name", tensor)` in `__init__`'
     return None
 
 
-def lower(model: nn.Module, tracer: Tracer, graph: fx.Graph, mode: str) -> Recorded:
-    """Turn one recorded mode of a module into drafts."""
-    return Lowering(model, tracer, mode).run(graph)
+def lower(model: nn.Module, tracer: Tracer, graph: fx.Graph, mode: str, remaking: Remaking) -> Recorded:
+    """Turn one recorded mode of a module into drafts; `remaking` knows how modules that are kept are made again."""
+    return Lowering(model, tracer, mode, remaking).run(graph)

@@ -43,9 +43,22 @@ def find_callable(source: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]
 
 
+_LOADED: dict[tuple[Path, int, int], Any] = {}
+"""Modules of files, by path, time and size: a file that has not changed is run once."""
+
+
 def _load_file(path: Path) -> Any:
     if not path.is_file():
         raise UsageError(f"there is no file `{path}`", "give the path of a Python file, as in `model.py:Model`")
+    found = path.stat()
+    key = (path.resolve(), found.st_mtime_ns, found.st_size)
+    if key not in _LOADED:
+        _LOADED[key] = _run_file(path)
+    sys.modules[path.stem] = _LOADED[key]
+    return _LOADED[key]
+
+
+def _run_file(path: Path) -> Any:
     sys.path.insert(0, str(path.resolve().parent))
     specification = importlib.util.spec_from_file_location(path.stem, path)
     assert specification is not None

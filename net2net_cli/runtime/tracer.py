@@ -40,6 +40,7 @@ class Tracer(fx.Tracer):
         model: in the mode to be recorded.
         inputs: example inputs.
         meta: run calls on tensors without values.
+        leaves: paths of modules that are recorded as one call, whatever they are.
 
     Attributes:
         returned: what `forward` returned, proxies in it.
@@ -51,7 +52,10 @@ class Tracer(fx.Tracer):
 
     proxy_buffer_attributes = True
 
-    def __init__(self, model: nn.Module, inputs: tuple[Tensor, ...], *, meta: bool) -> None:
+    def __init__(
+        self, model: nn.Module, inputs: tuple[Tensor, ...], *, meta: bool, leaves: frozenset[str] = frozenset()
+    ) -> None:
+        self.leaves = leaves
         self._leaves = adapters.leaf_functions()
         super().__init__(autowrap_functions=tuple(self._leaves.values()))
         self.readings = Readings()
@@ -184,7 +188,7 @@ class Tracer(fx.Tracer):
         """An error: what the network computes would depend on the values in a tensor."""
         return self.fail(
             f"{problem}, so that what is computed would depend on the data",
-            "a spec is one fixed computation: take the branch that is meant, or express it with tensor operations",
+            leaf_hint(self._inside[-1][0], "a spec is one fixed computation: take the branch that is meant"),
         )
 
     def to_bool(self, obj: Any) -> bool:
@@ -257,10 +261,11 @@ class Tracer(fx.Tracer):
         if self._running:
             return forward(*args, **kwargs)
         path = self._path(m)
-        if (said := transformers.FORWARDS.get(adapters.dotted(type(m)))) is not None:
+        said = transformers.FORWARDS.get(adapters.dotted(type(m)))
+        if said is not None and path not in self.leaves:
             with self._within(path, m, named=None):
                 return said(m, *args, **kwargs)
-        if self._is_leaf(m):
+        if path in self.leaves or self._is_leaf(m):
             return self._call_leaf(path, m, forward, args, kwargs)
         cls = adapters.dotted(type(m))
         if cls in adapters.EINOPS_LAYERS:
@@ -313,6 +318,15 @@ class Tracer(fx.Tracer):
                 f"a module of class `{type(m).__name__}` is called that is no submodule of the network",
                 "make it an attribute of a module, or put lists of modules into `nn.ModuleList`",
             ) from None
+
+
+def leaf_hint(path: str, otherwise: str) -> str:
+    """What can be done with a module that cannot be traced; `otherwise` is said of the network as a whole."""
+    submodule = "import a submodule: a SOURCE may return any part of the network"
+    if not path:
+        return f"{otherwise}, or {submodule}"
+    keep = f'`--leaf {path}` keeps this module as it is, without growing it (`leaves=["{path}"]` in Python)'
+    return f"{keep}; or {submodule}"
 
 
 def _method(name: str) -> Callable[..., Any]:

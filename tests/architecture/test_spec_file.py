@@ -264,13 +264,6 @@ def test_a_newer_version_is_named() -> None:
     assert "upgrade" in error.hint
 
 
-def test_the_reserved_op_says_that_a_later_version_is_needed() -> None:
-    error = refusal(changed(lambda d: layer(d, "relu").update(op="opaque", rebuild="os:system")))
-    assert "is `opaque`, which is reserved" in error.message
-    assert error.hint is not None
-    assert "a later net2net is needed" in error.hint
-
-
 def test_the_nearest_names_are_offered() -> None:
     assert (
         refusal(changed(lambda d: layer(d, "relu").update(op="RELU"))).hint

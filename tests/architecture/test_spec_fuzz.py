@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from net2net_cli.architecture.graph import Graph, Layer, NetworkInput
-from net2net_cli.architecture.ops import REGISTRY, SizeOf
+from net2net_cli.architecture.ops import REGISTRY, Input, SizeOf
 from net2net_cli.architecture.shapes import Batch
 from net2net_cli.architecture.spec_file import from_json_text, to_json_text
 from net2net_cli.errors import SpecError
@@ -42,6 +42,7 @@ def document() -> Any:
         Layer("p", op("Parameter", (1, 128)), ()),
         Layer("wide", op("expand", (2, -1)), ("p",)),
         Layer("fc", op("Linear", 128, 3, True), ("shuffle",)),
+        Layer("sum", op("opaque", "function", "torch:cumsum", ("n", 3), (Input(0), (1, True)), {"dim": 1}), ("fc",)),
     )
     returns: dict[Any, Any] = {"eval": "out", "train": {"namedtuple": "T", "fields": {"a": {"list": ["out", None]}}}}
     graph = Graph("n", "s", (NetworkInput("x", (Batch(), 4, 4, 4)),), layers, {"out": "fc"}, returns)

@@ -127,3 +127,10 @@ def test_subclasses_that_change_nothing_are_read_as_their_base() -> None:
     assert readings.op_of(Plain(2, 2)) is REGISTRY["Linear"]
     assert readings.op_of(Other(2, 2)) is None
     assert "forward" not in UNTOUCHED
+
+
+def test_buffers_that_are_not_saved_are_told_apart() -> None:
+    module = nn.Module()
+    module.register_buffer("kept", torch.zeros(2))
+    module.register_buffer("unsaved", torch.zeros(2), persistent=False)
+    assert adapters.unsaved_buffers(module) == {"unsaved"}

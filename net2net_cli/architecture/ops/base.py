@@ -100,6 +100,11 @@ class Op:
     borrows: ClassVar[bool] = False
     """Whether its tensors always belong to another layer."""
 
+    @property
+    def is_module(self) -> bool:
+        """Whether a module runs it, rather than `call`."""
+        return self.module is not None
+
     @classmethod
     def from_module(cls, module: Any) -> Self:
         """The op that a PyTorch module performs, read off its attributes."""
