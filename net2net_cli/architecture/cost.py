@@ -10,7 +10,7 @@ from net2net_cli.architecture.ops.recurrent import Recurrent
 from net2net_cli.architecture.shapes import Shape, concrete
 
 _WIDTHS = (
-    *("out_channels", "out_features", "num_features", "num_channels"),
+    *("out_channels", "out_features", "num_features", "num_channels", "embed_dim"),
     *("embedding_dim", "hidden_size"),
 )
 """Attributes that are the width of a layer's output."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import gcd
 
 import numpy as np
 
@@ -169,9 +170,9 @@ class _Component:
             return FROZEN
         for demand in (r for r in self.rows if not r.why):  # what no equation is needed for says most
             members, times = np.unique(demand.sections[0], return_counts=True)
-            times = times[~self.frozen[members]]
-            if times.size and times.min() > 1 and (demand.target or 0) < demand.sections.size + times.min():
-                return f"its channels only grow {times.min()} at a time"
+            step = gcd(*times[~self.frozen[members]].tolist())
+            if step > 1 and ((demand.target or 0) - demand.sections.size) % step:
+                return f"its channels only grow {step} at a time"
         return row.why or "the equations of the layers that are coupled to it leave no such width"
 
 

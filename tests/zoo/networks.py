@@ -754,7 +754,7 @@ ENTRIES: dict[str, Entry] = {
     "Gated": Entry(
         Gated,
         IMAGE,
-        refused={"conv=+1": "its channels only grow 2 at a time"},
+        refused={"conv=+1": "`chunk` needs 2 sections of equal size"},
         not_deepened={"conv": "2 layers read `conv` before any activation"},
     ),
     "SplitUnevenly": Entry(
@@ -837,7 +837,6 @@ ENTRIES: dict[str, Entry] = {
         refused={
             "conv=+1": "`rearrange` needs 2 sections of equal size",
             "conv=1.5x": "`rearrange` needs 2 sections of equal size",
-            "conv=2x": "`add` would combine channels that no longer line up",
         },
     ),
     "InPlace": Entry(
@@ -866,10 +865,8 @@ ENTRIES: dict[str, Entry] = {
             "stem=1.5x": "`first` needs 2 sections of equal size",
             "first=+1": "it needs 2 sections of equal size",
             "first=1.5x": "it needs 2 sections of equal size",
-            "first=2x": "`second` needs 2 sections of equal size",
             "deep=+1": "`first` needs 2 sections of equal size",
             "deep=1.5x": "`first` needs 2 sections of equal size",
-            "deep=2x": "`second` needs 2 sections of equal size",
             "second=+1": "it needs 2 sections of equal size",
             "second=1.5x": "it needs 2 sections of equal size",
         },
@@ -880,8 +877,8 @@ ENTRIES: dict[str, Entry] = {
         IMAGE,
         refused={
             "stem=+1": "`first` needs 3 sections of equal size",
-            "first=+1": "its channels only grow 2 at a time",
-            "first=1.5x": "it needs 3 sections of equal size",
+            "first=+1": "it needs 3 sections of equal size",
+            "first=1.5x": "its channels only grow 2 at a time",
             "second=+1": "it needs 3 sections of equal size",
         },
     ),
@@ -934,7 +931,10 @@ ENTRIES: dict[str, Entry] = {
         TwoInputs,
         [(3, 6, 6), (4,)],
         coupled={"film": {"conv"}, "conv": {"film"}},
-        refused={"film=+1": "its channels only grow 2 at a time", "film=1.5x": "its channels only grow 2 at a time"},
+        refused={
+            "film=+1": "`chunk` needs 2 sections of equal size",
+            "film=1.5x": "`chunk` needs 2 sections of equal size",
+        },
         not_deepened={
             "hidden": "no layer before a Tanh (`Tanh`) passes every value through unchanged",
             "film": "2 layers read `film` before any activation",
