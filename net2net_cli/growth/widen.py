@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from net2net_cli.architecture.graph import Graph
-from net2net_cli.architecture.ops import Factors, Op
-from net2net_cli.architecture.ops.norm import GroupNorm
+from net2net_cli.architecture.ops import Factors, Op, attributes
 from net2net_cli.channels import tails
 from net2net_cli.channels.collected import Place
 from net2net_cli.channels.counts import Demand, NoCountsError, impossible, labels_of, prove, refuse, solve
@@ -18,6 +17,7 @@ from net2net_cli.channels.labels import Labels
 from net2net_cli.channels.student import Gather, Reading, StudentRun
 from net2net_cli.channels.unions import Ints
 from net2net_cli.errors import GrowthRefusedError, SpecError
+from net2net_cli.growth.align import TRAINING_ONLY
 from net2net_cli.growth.plan import MEAN, AxisMap, Operation, Plan, Shares, Split, TensorPlan
 from net2net_cli.growth.requests import Request, resolve
 from net2net_cli.growth.shares import generator
@@ -87,10 +87,11 @@ def plan_like(graph: Graph, target: Graph, options: WidenOptions | None = None) 
         raise GrowthRefusedError(
             f"`{wrong}` would not get the target's shape", "the other layers of its group must agree"
         )
-    _same_groups(run.graph, target)
     arguments = {"like": {d.layer: d.width for d in demands}, "split": options.split, "noise": options.noise}
     operation = Operation("widen", arguments, options.seed, exact=options.noise == 0)
-    return _in_the_targets_class(_plan(labels, run, options, operation, ()), target)
+    plan = _in_the_targets_class(_plan(labels, run, options, operation, ()), target)
+    _same_class(plan.student, target)
+    return plan
 
 
 def _adopting(graph: Graph, target: Graph) -> dict[str, tuple[Op, Mapping[str, Factors]]]:
@@ -130,16 +131,27 @@ def _other_shape(student: Graph, target: Graph) -> str | None:
     )
 
 
-def _same_groups(student: Graph, target: Graph) -> None:
-    """A norm's groups show in no tensor's shape, and in the target's own class the student would have the target's."""
+def _same_class(student: Graph, target: Graph) -> None:
+    """What shows in no tensor's shape, such as heads, groups or an eps, is in the target's own class the target's."""
     for layer in student.layers:
-        ours, theirs = layer.op, target.by_name[layer.name].op if layer.name in target.by_name else None
-        if isinstance(ours, GroupNorm) and isinstance(theirs, GroupNorm) and ours.num_groups != theirs.num_groups:
+        theirs = target.by_name.get(layer.name)
+        if theirs is None or theirs.op.name != layer.op.name:
+            continue
+        found, wanted = attributes(layer.op), attributes(theirs.op)
+        for key in (k for k, v in found.items() if v != wanted[k] and k not in TRAINING_ONLY):
             raise GrowthRefusedError(
-                f"`{layer.name}` would have {ours.num_groups} groups, and has {theirs.num_groups} in the target",
-                "whole groups are copied: give the target as many times more groups as it has channels",
+                f"`{layer.name}` would have {key} {found[key]}, and has {wanted[key]} in the target",
+                HINTS.get(key, "no rule bridges this difference"),
                 layer=layer.name,
             )
+
+
+HINTS = {
+    "num_groups": "whole groups are copied: give the target as many times more groups as it has channels",
+    "num_heads": "whole heads are copied: give the target heads of the teacher's size",
+    "axes": "whole heads and groups are copied: give the target those of the teacher's size",
+}
+"""What to do about an attribute that no growth changes as the target needs it."""
 
 
 def _slot_shape(graph: Graph, layer: str, key: str) -> tuple[int, ...]:

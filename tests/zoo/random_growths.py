@@ -21,7 +21,8 @@ from net2net_cli.architecture.graph import Graph
 from net2net_cli.architecture.python_source import python_source
 from net2net_cli.channels.labels import find_labels
 from net2net_cli.errors import GrowthRefusedError, TraceError, UsageError
-from net2net_cli.growth.plan import Split
+from net2net_cli.growth.plan import SPLITS, Split
+from net2net_cli.runtime.compare import STORED_TOLERANCES
 from zoo.growing import WIDTHS, Teacher, error, outputs, random_inputs, sensitive, sensitivity
 from zoo.random_networks import ACTIVATIONS, RandomNetwork, random_network
 
@@ -33,8 +34,6 @@ ROUNDING = 1e-13
 
 BLIND = 1e-9
 """A scrambled layer that moves the output less says nothing; so does an output that hardly varies."""
-
-SPLITS: tuple[Split, ...] = ("ownership", "random", "equal")
 
 
 class Unusable(Exception):  # noqa: N818 - no error: the draw says nothing
@@ -238,7 +237,7 @@ def check_same_again(subject: Subject, student: Net2Net, again: Net2Net) -> None
 
 
 def check_half(subject: Subject, network: RandomNetwork) -> None:
-    """A teacher stored in half precision: `ownership` stores its own values alone."""
+    """A teacher stored in half precision: what is stored sums to its own values, whatever the split."""
     dtype = subject.one_of((torch.bfloat16, torch.float16))
     low = copy.deepcopy(subject.teacher.module).to(dtype)
     try:
@@ -252,10 +251,11 @@ def check_half(subject: Subject, network: RandomNetwork) -> None:
     teacher = Teacher(model, net, inputs, {mode: outputs(model, inputs, mode) for mode in ("eval", "train")})
     half = Subject(network, teacher, subject.rng, subject.report)
     asked = widths(half, net, 2)
-    student = attempt(half, f"widen {dtype} {asked}", lambda: net.widen(asked, split="ownership"))
+    split: Split = subject.one_of(SPLITS)
+    student = attempt(half, f"widen {dtype} {asked} {split}", lambda: net.widen(asked, split=split))
     subject.doing = half.doing
     if student is not None:
-        check(half, student, tolerance=1e-12)
+        check(half, student, tolerance=STORED_TOLERANCES[dtype] if student.rounds else 1e-12)
 
 
 @contextmanager

@@ -151,6 +151,12 @@ def test_a_transformer_grows_into_a_deeper_and_wider_one_of_its_class(hidden: in
     assert error(teacher, target) <= 1e-12
 
 
+def test_a_target_with_heads_of_another_size_is_refused_though_all_shapes_fit() -> None:
+    target = Net2Net.from_module(awake(vit(2, hidden=32, heads=2)), images())
+    with pytest.raises(GrowthRefusedError, match="would have num_heads 4, and has 2 in the target"):
+        Net2Net.from_module(awake(vit(2)), images()).grow(target.graph)
+
+
 @pytest.mark.parametrize("growth", [{"features.1.0.block.3": "+3"}, {"features.0.0": "2x"}, {"features.2.1": "3x"}])
 def test_a_wider_convnext_computes_the_same(growth: dict[str, str]) -> None:
     teacher = awake(convnext())
