@@ -39,6 +39,7 @@ REASONS = tuple(
         (INPUT, r"its channels are those of the network's input", "who calls the network gives it these channels"),
         (WIDTH, rf"{LAYER} needs \d+ sections of equal size", "groups and chunks are equally wide"),
         (WIDTH, r"its channels only grow \d+ at a time", "copies of these channels come in wholes alone"),
+        (WIDTH, rf"{LAYER} is as wide as its heads of \d+ are together", "heads are copied as wholes"),
         (WIDTH, rf"{LAYER} copies only whole groups of \d+ channels", "a norm takes its statistics over a whole group"),
         (
             NO_RULE,

@@ -362,3 +362,28 @@ def test_without_a_norm_a_linear_layer_makes_room_for_any_width_of_a_tied_embedd
         check_growth(one, student, ["embed", "proj"])
     wider = student.widen({"embed": "+1"}, seed=3)  # some channels have two copies, others one
     check_growth(one, wider, ["embed", "proj"])
+
+
+class Gated(nn.Module):
+    """A block of SwiGLU behind an RMS norm (arXiv:2002.05202)."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.norm = nn.RMSNorm(width, eps=1e-3)
+        self.gate, self.up = (nn.Linear(width, hidden, bias=False) for _ in range(2))
+        self.down = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(x)
+        branch: Tensor = self.down(F.silu(self.gate(y)) * self.up(y))
+        return x + branch
+
+
+@pytest.mark.parametrize("width", ["+1", "1.5x", "25"])
+def test_streams_behind_rms_norms_grow_to_any_width_with_zeros_behind_the_copies(width: str) -> None:
+    torch.manual_seed(0)
+    stream = nn.Sequential(nn.Linear(3, 10), Gated(10, 12), Gated(10, 12), nn.RMSNorm(10, eps=1e-3), nn.Linear(10, 4))
+    teacher = Teacher.of(stream, [(5, 3)])
+    student = teacher.net.widen({"0": width})
+    check_growth(teacher, student, ["0", "1.down", "2.gate", "4"])
+    assert not student.tensor("2.down.weight")[10 * (student.graph.shapes["0"][-1] // 10) :].any()  # type: ignore[operator]

@@ -152,8 +152,8 @@ def test_a_transformer_grows_into_a_deeper_and_wider_one_of_its_class(hidden: in
 
 
 def test_a_target_with_heads_of_another_size_is_refused_though_all_shapes_fit() -> None:
-    target = Net2Net.from_module(awake(vit(2, hidden=32, heads=2)), images())
-    with pytest.raises(GrowthRefusedError, match="would have num_heads 4, and has 2 in the target"):
+    target = Net2Net.from_module(awake(vit(2, hidden=48, heads=4)), images())
+    with pytest.raises(GrowthRefusedError, match="would have num_heads 6, and has 4 in the target"):
         Net2Net.from_module(awake(vit(2)), images()).grow(target.graph)
 
 
