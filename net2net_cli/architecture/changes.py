@@ -34,7 +34,10 @@ class LayerChange:
     @property
     def makes_channels(self) -> bool:
         """Whether the layer has a width of its own, rather than that of its input."""
-        return self.op.startswith("Conv") or self.op in ("Linear", "Embedding", "LSTM", "GRU", "RNN")
+        return self.op.startswith("Conv") or "Attention" in self.op or self.op in _MAKERS
+
+
+_MAKERS = ("Linear", "Embedding", "LSTM", "GRU", "RNN")
 
 
 def changes(before: Graph, after: Graph) -> list[LayerChange]:

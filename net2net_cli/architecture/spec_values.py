@@ -48,7 +48,7 @@ class Place:
     def at(self, key: str | int) -> Place:
         """A place below this one."""
         step = f"[{key}]" if isinstance(key, int) else f".{key}" if self.path else key
-        return dataclasses.replace(self, path=self.path + step)
+        return Place(self.where, self.path + step, self.layer)  # thousands of times: `replace` takes four times as long
 
     def fail(self, problem: str, hint: str | None = None) -> NoReturn:
         """Raise the `SpecError` for this place; `problem` is a clause about it."""

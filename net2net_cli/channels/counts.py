@@ -347,7 +347,7 @@ def refuse(labels: Labels, demand: Demand, failed: NoCountsError, others: Sequen
     freeze = labels.why_frozen(demand.labels)
     if freeze is not None and (labels.is_frozen(demand.labels).all() or failed.why == FROZEN):
         return frozen_refusal(layer, freeze)
-    better = next_width(labels, demand, others)
+    better = next_width(labels, demand, others) or (next_width(labels, demand) if others else None)
     hint = (
         f"use `{layer}={better}`, or another width that fits" if better else "name the other layer of the pair as well"
     )

@@ -100,7 +100,8 @@ def how(tensor: TensorPlan) -> str:
     said = []
     for axis in tensor.axes:
         factor = " and scaled" if axis.factor is not None else ""
-        said.append(f"axis {axis.axis} {'shared out' if axis.shares else 'copied'}{factor}")
+        mean = ", their mean behind," if (axis.position < 0).any() else ""
+        said.append(f"axis {axis.axis} {'shared out' if axis.shares else 'copied'}{mean}{factor}")
     if tensor.fill is not None:
         said.append("new entries random" if tensor.axes else f"set: {_FILLS[tensor.fill.kind]}")
     if tensor.noise:
@@ -133,7 +134,13 @@ def headline(payload: Payload) -> str:
 
 def plan_text(payload: Payload) -> str:
     """The plan: every tensor that changes."""
-    rows = [(t["name"], _shape(t["before"]), _shape(t["after"]), t["how"]) for t in payload["tensors"]]
+    alike: dict[tuple[str, str, str], list[str]] = {}
+    order = {t["name"]: i for i, t in enumerate(payload["tensors"])}
+    for t in payload["tensors"]:
+        alike.setdefault((_shape(t["before"]), _shape(t["after"]), t["how"]), []).append(t["name"])
+    found = [(text, same, row) for row, names in alike.items() for text, same in patterns(names)]
+    found.sort(key=lambda entry: order[entry[1][0]])
+    rows = [(f"{text} ({len(same)})" if len(same) > 1 else text, *row) for text, same, row in found]
     return table(("tensor", "before", "after", "how"), rows, "<><<")
 
 
@@ -175,7 +182,8 @@ def _width(layer: Mapping[str, Any]) -> str:
     if layer["kind"] in ("new", "gone"):
         width = after if layer["kind"] == "new" else before
         return layer["kind"] if width is None else f"{width} ({layer['kind']})"
-    return f"{before} → {after}"
+    heads = layer["attributes"].get("num_heads")
+    return f"{before} → {after}" + (f", {heads[0]} → {heads[1]} heads" if heads else "")
 
 
 def sizes(payload: Payload) -> list[tuple[str, str]]:
