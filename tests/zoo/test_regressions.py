@@ -180,7 +180,7 @@ def test_a_norm_of_all_channels_stays_one_between_grouped_convolutions() -> None
 def test_a_target_whose_norm_has_other_groups_than_the_student_would_have_is_refused() -> None:
     teacher = Teacher.of(NormOfAllChannels(groups=2), [(2, 9)])
     target = Teacher.of(NormOfAllChannels(groups=2, width=16), [(2, 9)]).net.graph
-    with pytest.raises(GrowthRefusedError, match="`norm` would have 4 groups, and has 2 in the target"):
+    with pytest.raises(GrowthRefusedError, match="`norm` would have num_groups 4, and has 2 in the target"):
         teacher.net.widen(like=target)
 
 
