@@ -151,6 +151,23 @@ def test_a_transformer_grows_into_a_deeper_and_wider_one_of_its_class(hidden: in
     assert error(teacher, target) <= 1e-12
 
 
+def test_in_a_silent_twin_its_last_layers_learn_first_and_all_others_from_the_second_step_on() -> None:
+    block = "encoder.layers.encoder_layer_1"
+    student = Net2Net.from_module(awake(vit()), images()).deepen([block]).to_module().train()
+    twin = {n: p for n, p in student.named_parameters() if n.startswith(f"{block}_twin1.")}
+    optimizer = torch.optim.SGD(student.parameters(), lr=1e-3)
+
+    def learning() -> set[str]:
+        optimizer.zero_grad()
+        (student(images()) - 1.0).square().sum().backward()
+        return {n.rpartition("_twin1.")[2] for n, p in twin.items() if p.grad is not None and p.grad.any()}
+
+    last = {"self_attention.out_proj.weight", "self_attention.out_proj.bias", "mlp.3.weight", "mlp.3.bias"}
+    assert learning() == last
+    optimizer.step()
+    assert len(learning()) == len(twin)
+
+
 def test_a_target_with_heads_of_another_size_is_refused_though_all_shapes_fit() -> None:
     target = Net2Net.from_module(awake(vit(2, hidden=48, heads=4)), images())
     with pytest.raises(GrowthRefusedError, match="would have num_heads 6, and has 4 in the target"):
