@@ -38,6 +38,11 @@ REASONS = tuple(
         (OUTPUT, rf"{LAYER} is the network's output `[^`]+`", "who reads the output must find what was there"),
         (INPUT, r"its channels are those of the network's input", "who calls the network gives it these channels"),
         (WIDTH, rf"{LAYER} needs \d+ sections of equal size", "groups and chunks are equally wide"),
+        (
+            NO_RULE,
+            r"its channels only grow \d+ at a time: a norm averages over them, and `[^`]+` .+",
+            "single channels behind whole copies must be at their mean, or zero, and that op does not keep them there",
+        ),
         (WIDTH, r"its channels only grow \d+ at a time", "copies of these channels come in wholes alone"),
         (WIDTH, rf"{LAYER} is as wide as its heads of \d+ are together", "heads are copied as wholes"),
         (WIDTH, rf"{LAYER} copies only whole groups of \d+ channels", "a norm takes its statistics over a whole group"),

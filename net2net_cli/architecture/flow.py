@@ -51,7 +51,7 @@ def passed(flow: Flow, op: Op, inputs: Iterable[Channels]) -> Axes:
     axes = op.flow(flow, *taken)
     if not op.linear:
         for axis in (axis for x in (*(x.axes for x in taken), axes) for axis in x):
-            flow.plain(axis, "takes each channel by itself")
+            flow.plain(axis, "does not keep the mean over them")
     return axes
 
 

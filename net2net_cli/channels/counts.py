@@ -87,6 +87,7 @@ class _Component:
         self.fixed = self.frozen.copy()
         self.fixed[labels.classes :] = True
         self.rules = list(labels.tails.items())
+        self.barred = labels.barred
         self.where: dict[int, list[int]] = {}
         for number, row in enumerate(self.rows):
             for member in distinct(row.sections).tolist():
@@ -172,7 +173,9 @@ class _Component:
             members, times = np.unique(demand.sections[0], return_counts=True)
             step = gcd(*times[~self.frozen[members]].tolist())
             if step > 1 and ((demand.target or 0) - demand.sections.size) % step:
-                return f"its channels only grow {step} at a time"
+                bar = next((self.barred[n] for n in distinct(members).tolist() if n in self.barred), None)
+                why = "" if bar is None else f": a norm averages over them, and `{bar.layer}` {bar.why}"
+                return f"its channels only grow {step} at a time{why}"
         return row.why or "the equations of the layers that are coupled to it leave no such width"
 
 
@@ -281,27 +284,29 @@ def labels_of(graph: Graph) -> Labels:
     Runs in which every width doubles find out: by copies, and where a stream may have a tail, by the tail.
     """
     labels = find_labels(graph)
-    if not labels.tails or _bears_out(labels, labels.tails) or not _bears_out(labels, {}):
+    if not labels.tails or _refused(labels, labels.tails) is None or _refused(labels, {}) is not None:
         return labels
-    return replace(labels, tails={}) if len(labels.tails) == 1 else _without_unproven(labels)
+    each = {n: _refused(labels, {n: rule}) for n, rule in labels.tails.items()}
+    proven = [n for n, refused in each.items() if refused is None]
+    kept = {n: replace(labels.tails[n], slot=labels.classes + i) for i, n in enumerate(proven)}
+    barred = {n: Freeze(np.zeros(0, np.int64), r.layer or "", _why(r)) for n, r in each.items() if r is not None}
+    return replace(labels, tails=kept, barred={**labels.barred, **barred})
 
 
-def _without_unproven(labels: Labels) -> Labels:
-    proven = [(n, rule) for n, rule in labels.tails.items() if _bears_out(labels, {n: rule})]
-    kept = {n: replace(rule, slot=labels.classes + i) for i, (n, rule) in enumerate(proven)}
-    return replace(labels, tails=kept)
+def _why(refused: GrowthRefusedError) -> str:
+    return refused.message.partition("` ")[2]
 
 
-def _bears_out(labels: Labels, tails: Mapping[int, TailRule]) -> bool:
+def _refused(labels: Labels, tails: Mapping[int, TailRule]) -> GrowthRefusedError | None:
     counts = 2 * labels.ones()
     counts[list(labels.frozen)] = 1
     for number, rule in tails.items():
         counts[number], counts[rule.slot] = 1, rule.size
     try:
         run_student(labels, counts)
-    except GrowthRefusedError:
-        return False
-    return True
+    except GrowthRefusedError as refused:
+        return refused
+    return None
 
 
 def prove(labels: Labels, counts: Ints, *, own_shuffles: bool = False) -> StudentRun:

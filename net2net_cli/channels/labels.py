@@ -19,7 +19,7 @@ from net2net_cli.architecture.graph import Graph, Layer
 from net2net_cli.architecture.ops.base import Op
 from net2net_cli.channels.choices import MEETS, Choosing
 from net2net_cli.channels.collected import Averaged, Collected, EqualParts, Freeze, Nested, Place, Tie
-from net2net_cli.channels.tails import TailRule, find_tails
+from net2net_cli.channels.tails import Barred, TailRule, find_tails
 from net2net_cli.channels.tied import unabsorbed
 from net2net_cli.channels.unions import Ints, components, distinct
 
@@ -259,8 +259,8 @@ class Labels:
         block: `(labels,)`, the block of each label; `block_length[block]` is how many labels make one unit.
         frozen: class -> why it keeps one copy.
         choices: which factor of each split and merge grows.
-        tails: class -> what may stand behind its copies. How long a tail is is counted beside the copies, at
-            `counts[tail_slot]`, from 0 up.
+        tails: class -> what may stand behind its copies; how long it is is counted beside the copies, from 0 up.
+        barred: class over which norms take averages -> why it cannot have a tail.
     """
 
     graph: Graph
@@ -271,6 +271,7 @@ class Labels:
     block_length: Ints
     frozen: dict[int, Freeze]
     tails: dict[int, TailRule] = field(default_factory=dict)
+    barred: Barred = field(default_factory=dict)
 
     @property
     def classes(self) -> int:
@@ -360,8 +361,8 @@ def _resolve(graph: Graph, found: Collected, choices: Choices) -> Labels:
         for number in distinct(group[freeze.labels]).tolist():
             frozen.setdefault(number, freeze)
     group = group.astype(np.int64)
-    tails = find_tails(found, group, frozen)
-    return Labels(graph, found, dict(choices), group, block, _block_lengths(found, block), frozen, tails)
+    tails, barred = find_tails(found, group, frozen)
+    return Labels(graph, found, dict(choices), group, block, _block_lengths(found, block), frozen, tails, barred)
 
 
 def _blocks(found: Collected, tied: list[tuple[Ints, Ints]]) -> Ints:

@@ -56,7 +56,7 @@ class PositionFlow(Flow):
         """The growth ends at the present layer."""
         return GrowthRefusedError(f"this growth cannot be exact: `{self.layer.name}` {why}", layer=self.layer.name)
 
-    def _without_tail(self, channels: Axis, why: str = "takes each channel by itself") -> None:
+    def _without_tail(self, channels: Axis, why: str = "does not keep the mean over them") -> None:
         if has_tail(channels):
             raise self.refuse(f"{why}, and its stream would hold more than copies of channels")
 

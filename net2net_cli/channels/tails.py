@@ -12,7 +12,7 @@ In positions, tails are negative: `MEAN` and `NIL` on a scaled stream, `ZERO` be
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
@@ -34,6 +34,10 @@ ZERO: Final = -3
 CODES: dict[Tail, int] = {"mean": MEAN, "zero": NIL}
 
 
+Barred: TypeAlias = "Mapping[int, Freeze]"
+"""For classes over which norms take averages: why no tail can stand behind their copies."""
+
+
 @dataclass(frozen=True, slots=True)
 class TailRule:
     """What a class of labels may have behind its copies.
@@ -49,21 +53,33 @@ class TailRule:
     slot: int
 
 
-def find_tails(found: Collected, group: Ints, frozen: Mapping[int, Freeze]) -> dict[int, TailRule]:
-    """The classes all of whose averages are norms of one kind, and whose channels otherwise only linear ops touch."""
+def find_tails(found: Collected, group: Ints, frozen: Mapping[int, Freeze]) -> tuple[dict[int, TailRule], Barred]:
+    """The classes all of whose averages are norms of one kind, and whose channels otherwise only linear ops touch.
+
+    And the other classes over which norms take averages: what bars tails there.
+    """
     if not any(a.tail for a in found.averaged):
-        return {}
+        return {}, {}
     rules: dict[int, set[tuple[Tail | None, int]]] = {}
     for one in found.averaged:
         rules.setdefault(int(group[one.labels[0]]), set()).add((one.tail, one.labels.size))
-    barred = set(distinct(np.concatenate([group[f.labels] for f in found.plain])).tolist()) if found.plain else set()
+    barred = _barred(found, group, set(rules))
     tails: dict[int, TailRule] = {}
     first = int(group.max()) + 1
     for number, kinds in rules.items():
         tail, size = next(iter(kinds))
         if len(kinds) == 1 and tail is not None and number not in barred and number not in frozen:
             tails[number] = TailRule(tail, size, first + len(tails))
-    return tails
+    return tails, barred
+
+
+def _barred(found: Collected, group: Ints, wanted: set[int]) -> Barred:
+    """For each of the wanted classes that an op takes channel by channel, the first such op."""
+    barred: dict[int, Freeze] = {}
+    for one in found.plain:
+        for number in wanted.intersection(distinct(group[one.labels]).tolist()):
+            barred.setdefault(number, one)
+    return barred
 
 
 def has_tail(channels: Axis) -> bool:

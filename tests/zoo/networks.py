@@ -978,14 +978,10 @@ ENTRIES: dict[str, Entry] = {
             "gamma": {"deep", "down", "stem"},
             "down": {"deep", "gamma", "stem"},
         },
-        refused={
-            "stem=+1": "its channels only grow 4 at a time",
-            "stem=1.5x": "its channels only grow 4 at a time",
-            "deep=+1": "its channels only grow 4 at a time",
-            "deep=1.5x": "its channels only grow 4 at a time",
-            "down=+1": "its channels only grow 4 at a time",
-            "down=1.5x": "its channels only grow 4 at a time",
-        },
+        refused=dict.fromkeys(
+            (f"{layer}={width}" for layer in ("stem", "deep", "down") for width in ("+1", "1.5x")),
+            "its channels only grow 4 at a time: a norm averages over them, and `deep` filters each channel by itself",
+        ),
         not_deepened={
             "stem": "2 layers read `stem` before any activation",
             "deep": "`rearrange` (rearrange) comes before any activation",

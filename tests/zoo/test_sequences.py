@@ -203,7 +203,10 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
 GROW = ("Conv", "Linear", "Embedding", "LSTM", "GRU", "RNN")
 
 OUTPUT = {"fc": "it is the network's output `out`"}
-BY_SIX = dict.fromkeys(("=+1", "=1.5x"), "its channels only grow 6 at a time")
+BY_SIX = dict.fromkeys(
+    ("=+1", "=1.5x"),
+    "its channels only grow 6 at a time: a norm averages over them, and `gru` does not keep the mean over them",
+)
 BY_EIGHT = dict.fromkeys(("=+1", "=1.5x"), "its channels only grow 8 at a time")
 
 REFUSED: dict[str, dict[str, str]] = {
