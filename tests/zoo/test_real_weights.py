@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 def installed(package: str) -> Path:
     found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
-        pytest.skip(f"{package} is not installed: `pip install -e .[real]`")
+        pytest.skip(f"{package} is not installed: `make test-slow` installs it")
     return Path(found.origin).parent
 
 
