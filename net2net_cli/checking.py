@@ -6,6 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+Exactness: TypeAlias = Literal["exact", "rounded", "scaled"]
+"""How a student's stored numbers come about.
+
+`exact`: they are its teacher's, or sum to them; `rounded`: the statistics of an inserted batch norm had to be rounded
+to the type in which they are stored; `scaled`: the weights in front of a scaled stream had to be.
+"""
+
 Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from net2net_cli.architecture.graph import Graph
-from net2net_cli.checking import Checking
+from net2net_cli.checking import Checking, Exactness
 from net2net_cli.checkpoint.publish import Publication
 from net2net_cli.checkpoint.safetensors_header import TensorInfo
 from net2net_cli.growth.apply import Grown, Tensors
@@ -270,7 +270,7 @@ class Net2Net:
     def _grown(self, plan: Plan) -> Self:
         origin = self._origin
         # Only the first growth since the file was read has that file for a teacher; the digest goes to all of them.
-        steps = (*origin.steps, lineage_step(plan.operation, rounds=plan.rounds))
+        steps = (*origin.steps, lineage_step(plan.operation, rounds=plan.rounds, scaled=plan.scaled))
         after = Origin(origin.metadata, origin.aliases, steps, origin.sha256)
         plans, trust = (*self.plans, plan), self.trust_code
         return type(self)(plan.student, Grown(plan, self._tensors), after, plans=plans, trust_code=trust)
@@ -283,7 +283,13 @@ class Net2Net:
     @property
     def rounds(self) -> bool:
         """Whether growing it rounded stored values, so that outputs agree to the stored type's precision alone."""
-        return any(step.arguments.get("rounds") for step in self._origin.steps)
+        return self.exactness != "exact"
+
+    @property
+    def exactness(self) -> Exactness:
+        """How its stored numbers come about: see `Exactness`."""
+        found = [step.arguments.get("rounds") for step in self._origin.steps]
+        return "scaled" if "scaled" in found else "rounded" if any(found) else "exact"
 
     def tensor(self, name: str) -> np.ndarray:
         """One of its tensors; not to be written to."""

@@ -193,9 +193,11 @@ class Origin:
     sha256: Callable[[], str]
 
 
-def lineage_step(operation: Operation, *, rounds: bool, teacher_sha256: str = UNKNOWN_SHA256) -> Step:
-    """The record of one operation; `rounds` as in `Plan`."""
-    arguments: dict[str, Any] = {**operation.arguments, "rounds": rounds}
+def lineage_step(
+    operation: Operation, *, rounds: bool, scaled: bool = False, teacher_sha256: str = UNKNOWN_SHA256
+) -> Step:
+    """The record of one operation; `rounds` and `scaled` as in `Plan`."""
+    arguments: dict[str, Any] = {**operation.arguments, "rounds": "scaled" if scaled else rounds}
     return Step(operation.name, arguments, operation.seed, operation.exact, teacher_sha256, __version__)
 
 

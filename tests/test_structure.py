@@ -90,6 +90,7 @@ def test_the_public_surface_is_what_the_docstring_says() -> None:
         "apply",
         "deepen",
         "exact",
+        "exactness",
         "from_module",
         "from_tensors",
         "grow",

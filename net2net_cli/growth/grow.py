@@ -40,7 +40,7 @@ def plan_grow(teacher: Graph, target: Graph, tensors: Tensors, options: WidenOpt
     filled = _Filled(alignment, teacher, wider, tensors)
     operation = Operation("grow", {"like": target.name, "split": options.split}, options.seed, exact=True)
     rounds = filled.rounds or (wider is not None and wider.rounds)
-    return Plan(teacher, target, filled.plans, operation, rounds)
+    return Plan(teacher, target, filled.plans, operation, rounds, scaled=wider is not None and wider.scaled)
 
 
 def _inputs(teacher: Graph, target: Graph) -> tuple[NetworkInput, ...]:

@@ -134,6 +134,7 @@ class Plan:
         rounds: whether stored values are products that were rounded (a scaled stream, batch-norm statistics), so that
             outputs agree to the stored type's precision and no better.
         notes: for people: what was decided where they left it open.
+        scaled: whether these are weights of whole layers, whose roundings add up in the outputs.
     """
 
     teacher: Graph
@@ -142,6 +143,7 @@ class Plan:
     operation: Operation
     rounds: bool = False
     notes: tuple[str, ...] = field(default=())
+    scaled: bool = False
 
     @property
     def changed(self) -> list[TensorPlan]:

@@ -37,7 +37,7 @@ def plan_random_pad(
     }
     arguments = {key: wide.operation.arguments[key] for key in ("layers", "round_to", "where_possible")} | {"std": std}
     operation = Operation("random-pad", arguments, wide.operation.seed, exact=False)
-    return replace(wide, tensors=tensors, operation=operation, rounds=False)
+    return replace(wide, tensors=tensors, operation=operation, rounds=False, scaled=False)
 
 
 def _padded(tensor: TensorPlan, layer: Layer, slot: TensorSlot, std: float | None) -> TensorPlan:

@@ -114,7 +114,7 @@ def _in_the_targets_class(plan: Plan, target: Graph) -> Plan:
             if layer.weights_of is None:
                 name = layer.tensor_name(key)
                 tensors[name] = replace(tensors[name], axes=_times(tensors[name].axes, factor))
-    return replace(plan, student=replace(plan.student, layers=layers), tensors=tensors, rounds=True)
+    return replace(plan, student=replace(plan.student, layers=layers), tensors=tensors, rounds=True, scaled=True)
 
 
 def _times(axes: Sequence[AxisMap], factor: Factors) -> tuple[AxisMap, ...]:
@@ -290,7 +290,7 @@ def _plan(labels: Labels, run: StudentRun, options: WidenOptions, operation: Ope
     notes = (*notes, *_tail_notes(labels, run), *_index_notes(labels.graph, run.graph))
     scaled = any(g.factor != 1 for g in run.gathers.values()) or any(r.factor != 1 for r in run.readings.values())
     rounds = scaled or any(_rounds(factor) for factor in run.factors.values())
-    return Plan(labels.graph, run.graph, tensors, operation, rounds, notes)
+    return Plan(labels.graph, run.graph, tensors, operation, rounds, notes, scaled=rounds)
 
 
 def _rounds(factor: npt.NDArray[np.float64]) -> bool:

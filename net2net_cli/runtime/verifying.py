@@ -9,7 +9,7 @@ from torch import nn
 
 from net2net_cli.architecture.graph import Graph
 from net2net_cli.architecture.shapes import show
-from net2net_cli.checking import Checking
+from net2net_cli.checking import Checking, Exactness
 from net2net_cli.checkpoint.safetensors_header import TensorInfo
 from net2net_cli.errors import InputError, UsageError
 from net2net_cli.runtime.compare import Comparison, compare, default_tolerance
@@ -31,8 +31,8 @@ class Model(Protocol):
     graph: Graph
 
     @property
-    def rounds(self) -> bool:
-        """Whether growing it rounded stored values."""
+    def exactness(self) -> Exactness:
+        """Whether growing it rounded stored values, and of what."""
         ...
 
     def tensor_info(self, name: str) -> TensorInfo:
@@ -61,10 +61,9 @@ def compare_models(teacher: Model, student: Model, checking: Checking) -> Compar
         batches = load_inputs(checking.inputs, teacher.graph, batch=checking.batch).batches
     else:
         batches = [random_inputs(teacher.graph, checking.batch, checking.seed, torch.float64)]
-    exactness = "rounded" if student.rounds else "exact"
     tolerance = checking.tolerance
     if tolerance is None:
-        tolerance = default_tolerance(dtype, stored_type(student), exactness)  # type: ignore[arg-type]
+        tolerance = default_tolerance(dtype, stored_type(student), student.exactness)
     modules = (teacher.to_module(), student.to_module())
     return compare(*modules, batches, device=device, dtype=dtype, tolerance=tolerance, mode=checking.mode)
 

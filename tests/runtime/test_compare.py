@@ -120,10 +120,12 @@ def test_the_message_names_place_and_values_and_the_hint_a_tolerance() -> None:
     [
         (torch.float64, torch.float32, "exact", 1e-12),
         (torch.float64, torch.float64, "rounded", 1e-12),
-        (torch.float64, torch.float32, "rounded", 5e-7),
+        (torch.float64, torch.float32, "rounded", 5e-8),
         (torch.float32, torch.float32, "rounded", 1e-5),
-        (torch.float64, torch.bfloat16, "rounded", 4e-2),
-        (torch.float64, torch.float8_e4m3fn, "rounded", 4e-2),
+        (torch.float64, torch.bfloat16, "rounded", 4e-3),
+        (torch.float64, torch.float8_e4m3fn, "rounded", 4e-3),
+        (torch.float64, torch.float32, "scaled", 5e-7),
+        (torch.float32, torch.float32, "scaled", 1e-5),
     ],
 )
 def test_tolerances_follow_the_types(run: Any, stored: Any, exactness: Any, expected: float) -> None:

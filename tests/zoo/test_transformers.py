@@ -104,7 +104,7 @@ def test_a_width_that_a_layer_has_not_is_named_with_those_it_has() -> None:
 def test_a_wider_stream_computes_the_same_in_single_precision_as_stored(split: Split) -> None:
     teacher = awake(vit())
     student = Net2Net.from_module(teacher.float(), images().float()).widen({"conv_proj": "+16"}, split=split)
-    assert student.rounds
+    assert student.exactness == "scaled"
     assert error(teacher.double(), student.to_module(dtype=torch.float64)) <= 5e-7
 
 
