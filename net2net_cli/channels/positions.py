@@ -221,8 +221,9 @@ class PositionFlow(Flow):
         # None only where the run over labels has None too: ops choose their rule by it.
         if all(axis is None for axis, _ in factors):
             return None
-        if len(factors) == 1:
-            return factors[0][0]
+        wide = [axis for axis, size in factors if size != 1 or (axis is not None and axis.size > 1)]
+        if len(wide) == 1 and wide[0] is not None:
+            return wide[0]
         position = np.zeros(1, dtype=np.int64)
         for axis, size in factors:
             assert size is not None

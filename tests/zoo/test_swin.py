@@ -245,3 +245,14 @@ def test_an_exported_swin_transformer_needs_torch_alone(kind: str) -> None:
     module.load_state_dict(student.to_module(dtype=torch.float64).state_dict(), strict=True)
     for mode in ("eval", "train"):
         assert error(teacher(kind).expected[mode], outputs(module, teacher(kind).inputs, mode)) <= 1e-12
+
+
+@pytest.mark.parametrize("width", ["+6", "1.5x"])
+def test_the_last_stage_which_norms_alone_read_grows_head_by_head(width: str) -> None:
+    torch.manual_seed(0)
+    last = images.SwinTransformer(
+        patch_size=[4, 4], embed_dim=12, depths=[1, 2], num_heads=[2, 4], window_size=[3, 3], num_classes=5
+    )
+    teacher = Teacher.of(last, [(3, 28, 28)])
+    student = teacher.net.widen({"features.2.reduction": width})
+    check_growth(teacher, student, ["features.2.reduction", "features.3.1.attn", "features.3.0.mlp.3", "head"])

@@ -225,6 +225,7 @@ class AdaptivePool(Window):
 class AdaptiveAvgPool1d(AdaptivePool):
     """Means of sequences."""
 
+    linear = True
     rank = 1
     functions: ClassVar = {"torch.nn.functional.adaptive_avg_pool1d": "input output_size"}
 
@@ -236,6 +237,7 @@ class AdaptiveAvgPool1d(AdaptivePool):
 class AdaptiveAvgPool2d(AdaptivePool):
     """Means of images."""
 
+    linear = True
     rank = 2
     functions: ClassVar = {"torch.nn.functional.adaptive_avg_pool2d": "input output_size"}
 
@@ -244,6 +246,7 @@ class AdaptiveAvgPool2d(AdaptivePool):
 class AdaptiveAvgPool3d(AdaptivePool):
     """Means of videos."""
 
+    linear = True
     rank = 3
     functions: ClassVar = {"torch.nn.functional.adaptive_avg_pool3d": "input output_size"}
 
