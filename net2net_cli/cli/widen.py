@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 EXAMPLES = o.examples(
     "net2net widen teacher.safetensors layer1.0.conv1=2x -o student.safetensors",
     "net2net widen teacher.safetensors 'layer3.*.conv1=+64' --round-to 32 --dry-run",
+    "net2net widen vit.safetensors '**.self_attention:heads=16' -o student.safetensors",
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from net2net_cli.architecture.flow import Axes, Axis, Channels, Flow
+from net2net_cli.architecture.flow import Axes, Axis, Channels, Flow, Tail
 from net2net_cli.architecture.ops.base import Op, TensorSlot, op
 from net2net_cli.architecture.ops.conv import expect_channels
 from net2net_cli.architecture.shapes import Shape
@@ -173,14 +173,55 @@ class GroupNorm(Op):
         return axes
 
 
-@op("LayerNorm", module="torch.nn.LayerNorm")
-class LayerNorm(Op):
-    """Normalises over the last axes (Ba et al. 2016, arXiv:1607.06450): exact for equally many copies throughout."""
+@dataclass(frozen=True)
+class OverLastAxes(Op):
+    """Normalises over the last axes: exact for equally many copies throughout, over one axis with a tail behind them.
 
-    linear = True
-    folds = True
+    A tail changes what is averaged by a known factor alone; see `net2net_cli.channels.tails`.
+    """
+
+    linear: ClassVar[bool] = True
+    folds: ClassVar[bool] = True
+    tail: ClassVar[Tail]
+    averages: ClassVar[str]
 
     normalized_shape: tuple[int, ...]
+
+    def shape(self, *inputs: Shape) -> Shape:
+        (x,) = inputs
+        if x[len(x) - len(self.normalized_shape) :] != self.normalized_shape:
+            raise ValueError(f"the last axes of its input are {x}; {self.normalized_shape} are needed")
+        return x
+
+    def flow(self, f: Flow, *inputs: Channels) -> Axes:
+        axes = inputs[0].axes
+        last = axes[len(axes) - len(self.normalized_shape) :]
+        f.set(normalized_shape=tuple(f.width(a, n) for a, n in zip(last, self.normalized_shape, strict=True)))
+        if len(last) == 1 and self.tensors():
+            return (*axes[:-1], self._over_one_axis(f, last[0]))
+        for i, (axis, size) in enumerate(zip(last, self.normalized_shape, strict=True)):
+            f.uniform(axis, self.averages)
+            for name in self.tensors():
+                f.carry(name, i, axis, size=size)
+        return axes
+
+    def _over_one_axis(self, f: Flow, axis: Axis) -> Axis:
+        """The weight takes back the scale of a stream with a tail; the bias adds nothing to the tail."""
+        (size,) = self.normalized_shape
+        out = f.normalise(axis, size=size, tail=self.tail, why=self.averages)
+        f.unscale("weight", 0, axis, size=size)
+        if "bias" in self.tensors():
+            f.carry("bias", 0, out, size=size)
+        return out
+
+
+@op("LayerNorm", module="torch.nn.LayerNorm")
+class LayerNorm(OverLastAxes):
+    """Mean 0 and variance 1 over the last axes (Ba et al. 2016, arXiv:1607.06450)."""
+
+    tail = "mean"
+    averages = "takes the mean over it"
+
     eps: float
     elementwise_affine: bool
     bias: bool
@@ -195,75 +236,24 @@ class LayerNorm(Op):
         slots = {"weight": TensorSlot(self.normalized_shape, default=1.0)}
         return slots | ({"bias": TensorSlot(self.normalized_shape, default=0.0)} if self.bias else {})
 
-    def shape(self, *inputs: Shape) -> Shape:
-        (x,) = inputs
-        if x[len(x) - len(self.normalized_shape) :] != self.normalized_shape:
-            raise ValueError(f"the last axes of its input are {x}; {self.normalized_shape} are needed")
-        return x
-
-    def flow(self, f: Flow, *inputs: Channels) -> Axes:
-        axes = inputs[0].axes
-        last = axes[len(axes) - len(self.normalized_shape) :]
-        f.set(normalized_shape=tuple(f.width(a, n) for a, n in zip(last, self.normalized_shape, strict=True)))
-        if len(last) == 1 and self.elementwise_affine:
-            return (*axes[:-1], self._over_one_axis(f, last[0]))
-        for i, (axis, size) in enumerate(zip(last, self.normalized_shape, strict=True)):
-            f.uniform(axis, "takes the mean over it")
-            for name in self.tensors():
-                f.carry(name, i, axis, size=size)
-        return axes
-
-    def _over_one_axis(self, f: Flow, axis: Axis) -> Axis:
-        """Copies and a tail at their mean leave the mean as it is, and scale the deviation by a known factor."""
-        (size,) = self.normalized_shape
-        out = f.normalise(axis, size=size, tail="mean", why="takes the mean over it")
-        f.unscale("weight", 0, axis, size=size)
-        if self.bias:
-            f.carry("bias", 0, out, size=size)
-        return out
-
 
 @op("RMSNorm", module="torch.nn.RMSNorm")
-class RMSNorm(Op):
+class RMSNorm(OverLastAxes):
     """Divides by the root mean square over the last axes (Zhang & Sennrich 2019, arXiv:1910.07467).
-
-    Exact for equally many copies throughout, and a tail of zeros.
 
     Attributes:
         eps: None for the smallest step at 1 of the input's type.
     """
 
-    linear = True
+    tail = "zero"
+    averages = "takes the mean of squares over it"
     silent: ClassVar[tuple[str, ...]] = ("weight",)
 
-    normalized_shape: tuple[int, ...]
     eps: float | None
     elementwise_affine: bool
 
     def tensors(self) -> dict[str, TensorSlot]:
         return {"weight": TensorSlot(self.normalized_shape, default=1.0)} if self.elementwise_affine else {}
-
-    def shape(self, *inputs: Shape) -> Shape:
-        (x,) = inputs
-        if x[len(x) - len(self.normalized_shape) :] != self.normalized_shape:
-            raise ValueError(f"the last axes of its input are {x}; {self.normalized_shape} are needed")
-        return x
-
-    def flow(self, f: Flow, *inputs: Channels) -> Axes:
-        axes = inputs[0].axes
-        last = axes[len(axes) - len(self.normalized_shape) :]
-        f.set(normalized_shape=tuple(f.width(a, n) for a, n in zip(last, self.normalized_shape, strict=True)))
-        why = "takes the mean of squares over it"
-        if len(last) == 1 and self.elementwise_affine and self.eps is not None:
-            (size,) = self.normalized_shape
-            out = f.normalise(last[0], size=size, tail="zero", why=why)
-            f.unscale("weight", 0, last[0], size=size)
-            return (*axes[:-1], out)
-        for i, (axis, size) in enumerate(zip(last, self.normalized_shape, strict=True)):
-            f.uniform(axis, why)
-            if self.elementwise_affine:
-                f.carry("weight", i, axis, size=size)
-        return axes
 
 
 @op("LocalResponseNorm", module="torch.nn.LocalResponseNorm")
