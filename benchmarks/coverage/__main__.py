@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     more("--workers", type=int, default=1, metavar="N", help="networks at once, one core each (default: %(default)s)")
     more("--reuse", action="store_true", help="keep results of other versions of the tool instead of replacing them")
     more("--again", action="store_true", help="make attempts that were made before once more")
+    more("--alone", action="store_true", help="a student for each growth, instead of one for many that do not touch")
     more("--only-refusals", action="store_true", help="make no student; print what is refused, and keep nothing")
     more("--render", action="store_true", help="grow nothing: write the document from what is there")
     more("--results", type=Path, default=Path("coverage_output/results.jsonl"), help="default: %(default)s")
@@ -66,7 +67,7 @@ def _run(chosen: list[str], given: argparse.Namespace, results: Results) -> None
     deadline = float("inf") if given.minutes is None else time.time() + 60 * given.minutes
     options = Options(
         *(tuple(given.layers), tuple(given.growths), given.sample, given.seed, deadline),
-        *(given.reuse, given.again, given.only_refusals),
+        *(given.reuse, given.again, given.only_refusals, given.alone),
     )
     bar = Bar({name: networks.millions(name) for name in chosen}, given.workers)
     given.results.parent.mkdir(parents=True, exist_ok=True)

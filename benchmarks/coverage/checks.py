@@ -46,7 +46,14 @@ def rebuilt(student: Net2Net, folder: Path) -> nn.Module:
             written.unlink(missing_ok=True)
 
 
-def check(teacher: Teacher, student: nn.Module, scrambled: Sequence[Sequence[str]], *, train: bool) -> list[Seen]:
+def check(
+    teacher: Teacher,
+    student: nn.Module,
+    scrambled: Sequence[Sequence[str]],
+    *,
+    train: bool,
+    known: dict[str, float] | None = None,
+) -> list[Seen]:
     """What is seen of each set of layers.
 
     Args:
@@ -54,13 +61,18 @@ def check(teacher: Teacher, student: nn.Module, scrambled: Sequence[Sequence[str
         student: rebuilt from files; left as it was.
         scrambled: for each answer the layers to scramble, each by itself.
         train: whether both are compared in training mode as well.
+        known: how far scrambling each layer moved another exact student of the teacher, where it was seen; of these
+            layers none is scrambled again. What is found is added.
     """
+    known = {} if known is None else known
     modes = MODES if train else MODES[:1]
     off = max(_error(teacher, student, mode) for mode in modes)
-    moved = {layer: 0.0 for layers in scrambled for layer in layers}
-    if off <= TOLERANCE:
-        moved = {layer: sensitivity(teacher, student, layer, enough=SENSITIVE) for layer in moved}
-    return [Seen(off, min((moved[layer] for layer in layers), default=0.0)) for layers in scrambled]
+    if off > TOLERANCE or off != off:
+        return [Seen(off, 0.0) for _ in scrambled]
+    for layer in dict.fromkeys(layer for layers in scrambled for layer in layers):
+        if known.get(layer, 0.0) < SENSITIVE:
+            known[layer] = sensitivity(teacher, student, layer, enough=SENSITIVE)
+    return [Seen(off, min((known[layer] for layer in layers), default=0.0)) for layers in scrambled]
 
 
 def _error(teacher: Teacher, student: nn.Module, mode: str) -> float:

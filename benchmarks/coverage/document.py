@@ -35,6 +35,11 @@ A new layer with a batch norm is compared in eval mode alone, since the statisti
 (in training mode the student is as good as that). A layer without a width of its own, such as a norm, is widened
 through the layer that it follows. Layers that grow together are asked for one by one; where they get the same student,
 it is run once, and each of them is scrambled. Copies share by `ownership`, `random` and `equal` in turn.
+
+Every attempt is planned, and its plan proved, by itself. Files are written and networks run for many at once: growths
+that copy nothing in common are made in one student, which returns what the teacher returns only if all of them are
+exact. Where it does not, it is halved until what is wrong stands alone. A layer is scrambled in the first student in
+which it grows; how far that moves the outputs counts for its other widths as well. `--alone` makes a student for each.
 """
 
 AGAIN = """
@@ -96,6 +101,10 @@ def _what_was_run(results: Results, every: Sequence[str], code: str) -> str:
         f"With {code}.",
     ]
     stale = Counter(one.code for one in results.attempts.values() if one.code != code)
+    compared = [one for one in results.attempts.values() if one.error is not None]
+    if compared:
+        most = max(one.together for one in compared)
+        said.append(f"{len(compared)} attempts were compared by running them, at most {most} growths in one student.")
     said += [f"{count} of the attempts were made with an older state: {old}." for old, count in sorted(stale.items())]
     return "\n".join((*said, ""))
 

@@ -15,22 +15,21 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.coverage.checks import check, rebuilt
+from benchmarks.coverage.checks import Seen, check, rebuilt
 from benchmarks.coverage.networks import make, setting
-from benchmarks.coverage.records import CRASHED, REFUSED, Attempt, Network, Record, Results, code_state
+from benchmarks.coverage.records import CRASHED, REFUSED, WRONG, Attempt, Network, Record, Results, code_state
 from benchmarks.coverage.survey import (
     DEEPEN,
     REPEAT,
-    Group,
     Refusal,
     Survey,
-    Wish,
     blocks_of,
     said_of,
     weighted,
     wishes,
 )
 from benchmarks.coverage.teachers import Teacher, random_inputs
+from benchmarks.coverage.together import ROOM, Group, Wish, halves, packed, possible
 from benchmarks.timing import medians, timed
 from net2net_cli import Net2Net
 from net2net_cli.architecture.graph import Graph
@@ -53,6 +52,7 @@ class Options:
         reuse: whether attempts count as made that were made with other code.
         again: whether attempts are made that were made before.
         only_refusals: whether the tool is only asked, and no student is made.
+        alone: whether each growth gets a student of its own.
     """
 
     layers: tuple[str, ...] = ("*",)
@@ -63,6 +63,7 @@ class Options:
     reuse: bool = False
     again: bool = False
     only_refusals: bool = False
+    alone: bool = False
 
 
 Told = Callable[[int], None]
@@ -166,11 +167,14 @@ def _grown(teacher: Teacher, wanted: Sequence[Wish], folder: Path, options: Opti
         refusal = survey.ask(wish)
         if refusal is not None:
             yield _refused(*wish, refusal)
-    for number, group in enumerate(survey.groups if not options.only_refusals else ()):
-        told(len(survey.groups) - number)
+    room = -1 if options.alone else ROOM * survey.parameters
+    packs = [] if options.only_refusals else list(packed(survey.groups, room))
+    bench = Bench(teacher, folder, {})
+    for number, pack in enumerate(packs):
+        told(len(packs) - number)
         if time.time() > options.deadline:
             return
-        yield from _answers(teacher, group, folder)
+        yield from bench.answers(pack)
 
 
 def _refused(layer: str, growth: str, refusal: Refusal) -> Attempt:
@@ -178,21 +182,51 @@ def _refused(layer: str, growth: str, refusal: Refusal) -> Attempt:
     return Attempt("", layer, growth, outcome, through=refusal.through, cause=refusal.cause, hint=refusal.hint)
 
 
-def _answers(teacher: Teacher, group: Group, folder: Path) -> Iterator[Attempt]:
-    """What one student says about each wish that it answers."""
-    cause, seen = None, None
-    try:
-        student = rebuilt(group.grow(), folder)
-        seen = check(teacher, student, [member.scrambled for member in group.members], train=group.train)
-    except Exception as crash:  # noqa: BLE001 - whatever it is, the sweep counts it and goes on
-        cause = said_of(crash)
-    for number, member in enumerate(group.members):
-        one = Attempt("", *member.wish, CRASHED, split=group.split, through=member.through, cause=cause)
-        if seen is not None:
-            one = replace(
-                one, outcome=seen[number].outcome, error=_brief(seen[number].error), moved=_brief(seen[number].moved)
-            )
-        yield one
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Where students are made and judged.
+
+    Attributes:
+        teacher: what they are compared with.
+        folder: for their files.
+        known: how far scrambling each layer moved a student.
+    """
+
+    teacher: Teacher
+    folder: Path
+    known: dict[str, float]
+
+    def answers(self, pack: list[Group]) -> Iterator[Attempt]:
+        """What the student of a pack says about each wish that it answers; where it is wrong, those of its halves."""
+        seen: list[tuple[list[Group], list[Seen] | str]]
+        try:
+            seen = list(self._seen(pack))
+        except Exception as crash:  # noqa: BLE001 - whatever it is, the sweep counts it and goes on
+            seen = [(pack, said_of(crash))]
+        for part, found in seen:
+            if len(part) > 1 and (isinstance(found, str) or any(one.outcome == WRONG for one in found)):
+                for half in halves(part):
+                    yield from self.answers(half)
+            else:
+                yield from _told(part, found)
+
+    def _seen(self, pack: list[Group]) -> Iterator[tuple[list[Group], list[Seen]]]:
+        for part, student in possible(self.teacher.net, pack):
+            scrambled = [member.scrambled for group in part for member in group.members]
+            module = rebuilt(student, self.folder)
+            yield part, check(self.teacher, module, scrambled, train=part[0].train, known=self.known)
+
+
+def _told(groups: Sequence[Group], seen: Sequence[Seen] | str) -> Iterator[Attempt]:
+    """The attempts that groups answer; `seen` says why there is nothing to see where it is a text."""
+    members = [(group, member) for group in groups for member in group.members]
+    for number, (group, member) in enumerate(members):
+        one = Attempt("", *member.wish, CRASHED, split=group.split, through=member.through, together=len(groups))
+        if isinstance(seen, str):
+            yield replace(one, cause=seen)
+        else:
+            found = seen[number]
+            yield replace(one, outcome=found.outcome, error=_brief(found.error), moved=_brief(found.moved))
 
 
 def _brief(value: float) -> float:

@@ -29,6 +29,7 @@ class Attempt:
         through: the layer that was asked for, where this one has no width of its own.
         cause: why it was refused, wrong or crashed.
         hint: what the refusal says to do next.
+        together: how many growths the student has that was compared.
     """
 
     network: str
@@ -42,6 +43,7 @@ class Attempt:
     through: str | None = None
     cause: str | None = None
     hint: str | None = None
+    together: int = 1
     code: str = ""
 
 

@@ -7,14 +7,14 @@ import pickle
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from benchmarks.coverage.teachers import WIDTHS, cause, new_layers, tensors_in
+from benchmarks.coverage.together import Group, Member, Wish, copied, parameters
 from net2net_cli import Net2Net
 from net2net_cli.architecture.graph import Graph
 from net2net_cli.architecture.ops.activation import Elementwise
@@ -29,9 +29,6 @@ from net2net_cli.growth.plan import SPLITS, Split
 
 DEEPEN, REPEAT = "deepen", "repeat"
 GROWTHS = (*WIDTHS, DEEPEN, REPEAT)
-
-Wish: TypeAlias = tuple[str, str]
-"""A layer or a block, and one of `GROWTHS`."""
 
 PATIENCE = 60.0
 """Seconds within which the tool must say whether it grants a wish."""
@@ -55,46 +52,17 @@ class Refusal:
     crash: bool = False
 
 
-@dataclass(slots=True)
-class Member:
-    """A wish that a student answers.
-
-    Attributes:
-        scrambled: layers of the student that must each be seen.
-        through: the layer that was asked for in its place.
-    """
-
-    wish: Wish
-    scrambled: tuple[str, ...]
-    through: str | None = None
-
-
-@dataclass(slots=True)
-class Group:
-    """A student, and all wishes that it answers.
-
-    Attributes:
-        grow: makes the student.
-        train: whether it is exact in training mode as well.
-    """
-
-    grow: Callable[[], Net2Net]
-    split: str | None
-    train: bool = True
-    members: list[Member] = field(default_factory=list)
-
-
 @dataclass(frozen=True, slots=True)
 class Wider:
     """A student that is wider.
 
     Attributes:
+        group: the growth, answering nothing yet.
         changed: layers whose tensors have other shapes than the teacher's.
         key: equal for students that are made alike.
     """
 
-    grow: Callable[[], Net2Net]
-    split: Split
+    group: Group
     changed: frozenset[str]
     key: str
 
@@ -168,11 +136,13 @@ class Survey:
 
     Attributes:
         groups: the students so far.
+        parameters: the teacher's.
     """
 
     def __init__(self, net: Net2Net) -> None:
         self.net = net
         self.groups: list[Group] = []
+        self.parameters = parameters(net)
         self._widths = Groups(find_labels(net.graph))
         self._by_plan: dict[str, Group] = {}
         self._answers: dict[Wish, Refusal | Wider] = {}
@@ -199,7 +169,7 @@ class Survey:
         else:
             train, new = True, [name for name in new if self._silent(student, name)]
         member = Member((layer, growth), tuple(new))
-        self.groups.append(Group(lambda: self.net.deepen([layer]), None, train, [member]))
+        self.groups.append(Group(layer, None, None, self._added(student), train=train, members=[member]))
         return None
 
     def _leads_to_activation(self, layer: str) -> bool:
@@ -247,8 +217,8 @@ class Survey:
         if layer not in answer.changed:
             return Refusal(UNCHANGED, None, through, crash=through is None)
         if answer.key not in self._by_plan:
-            self._by_plan[answer.key] = Group(answer.grow, answer.split)
-            self.groups.append(self._by_plan[answer.key])
+            self._by_plan[answer.key] = answer.group
+            self.groups.append(answer.group)
         self._by_plan[answer.key].members.append(Member((layer, growth), (layer,), through))
         return None
 
@@ -271,16 +241,16 @@ class Survey:
 
     def _asked_for(self, maker: str, growth: str) -> Refusal | Wider:
         split = self._split(maker, growth)
-
-        def grow() -> Net2Net:
-            return self.net.widen({maker: growth}, split=split)
-
-        student = self._asked(grow)
+        student = self._asked(lambda: self.net.widen({maker: growth}, split=split))
         if isinstance(student, Refusal):
             return self.explained(student, maker)
         before = self.net.graph.by_name
         changed = {one.name for one in student.graph.layers if one.op.tensors() != before[one.name].op.tensors()}
-        return Wider(grow, split, frozenset(changed), _plan_key(student))
+        group = Group(maker, growth, split, self._added(student), copied(student.plans[-1]))
+        return Wider(group, frozenset(changed), _plan_key(student))
+
+    def _added(self, student: Net2Net) -> int:
+        return parameters(student) - self.parameters
 
     def explained(self, refusal: Refusal, maker: str) -> Refusal:
         """A refusal of all but whole multiples, where a layer norm is what asks for them: that is not necessary.

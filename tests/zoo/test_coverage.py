@@ -23,7 +23,9 @@ from benchmarks.coverage.reasons import NO_PLACE, OTHER, OUTPUT, WIDTH, classify
 from benchmarks.coverage.records import Attempt, Network, Record, Results, append, code_state, read
 from benchmarks.coverage.survey import Refusal, Survey, blocks_of, patience, weighted, wishes
 from benchmarks.coverage.teachers import Teacher
+from benchmarks.coverage.together import Group, grown, packed
 from net2net_cli import Net2Net
+from net2net_cli.errors import GrowthRefusedError
 
 
 class Blocks(nn.Module):
@@ -102,7 +104,8 @@ def test_layers_that_get_the_same_student_share_it_and_are_each_scrambled(teache
     assert [m.scrambled for m in first.members] == [(layer,) for layer in stream]
     assert [m.through for m in first.members] == [None, None, "stem", None, "stem"]
     for layer in ("a.conv2", "b.conv2"):  # each asked for by itself is that student
-        alone, shared = teacher.net.widen({layer: "2x"}, split=first.split), first.grow()  # type: ignore[arg-type]
+        assert first.split is not None
+        alone, shared = teacher.net.widen({layer: "2x"}, split=first.split), grown(teacher.net, [first])
         assert alone.graph == shared.graph
         assert all(np.array_equal(alone.tensor(n), shared.tensor(n)) for n, *_ in shared.graph.tensors())
 
@@ -196,6 +199,84 @@ def test_only_known_reasons_are_necessary_and_a_refused_width_must_name_the_next
     cause: str, hint: str | None, kind: str
 ) -> None:
     assert classify(cause, hint) == kind
+
+
+# --- many growths in one student ---
+
+
+def groups(teacher: Teacher, *layers: str, growth: str = "+1") -> list[Group]:
+    """Growths of one kind, as if all shared alike."""
+    found = Survey(teacher.net)
+    assert [found.ask((layer, growth)) for layer in layers] == [None] * len(layers)
+    return [replace(group, split="equal") for group in found.groups]
+
+
+def test_growths_that_copy_nothing_in_common_are_made_together(teacher: Teacher) -> None:
+    made = groups(teacher, "stem", "a.conv1", "b.conv1")
+    assert [[one.layer for one in pack] for pack in packed(made, 10**9)] == [["stem", "a.conv1", "b.conv1"]]
+    assert len(list(packed(made, -1))) == 3
+    student = grown(teacher.net, made)
+    assert [student.tensor(f"{n}.weight").shape[0] for n in ("stem", "a.conv1", "b.conv1")] == [5, 7, 7]
+
+
+def test_growths_of_the_same_channels_are_made_apart(teacher: Teacher) -> None:
+    (first,), (again,) = groups(teacher, "a.conv1"), groups(teacher, "a.bn1")
+    assert not first.independent(again)
+    assert len(list(packed([first, again], 10**9))) == 2
+
+
+def test_two_branches_of_a_concatenation_are_independent_although_one_layer_reads_both(tmp_path: Path) -> None:
+    class Branches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.out = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 5, 1), nn.Linear(9, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = self.out(torch.relu(torch.cat([self.a(x), self.b(x)], 1)).mean((2, 3)))
+            return found
+
+    torch.manual_seed(0)
+    made = groups(Teacher.of(Branches(), [(3, 4, 4)], batch=2), "a", "b")
+    assert ("out.weight", 1) in made[0].copied.keys() & made[1].copied.keys()
+    assert made[0].independent(made[1])
+
+
+def test_one_wrong_growth_among_many_is_found_and_the_others_are_exact(
+    teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widen = Net2Net.widen
+
+    def careless(net: Net2Net, layers: dict[str, str], **how: object) -> Net2Net:
+        student = widen(net, layers, **how)  # type: ignore[arg-type]
+        if "a.conv1" not in layers:
+            return student
+        weight = student.tensor("a.conv2.weight").copy()
+        weight[0, 0] += 0.01
+        return changed(student, "a.conv2.weight", weight)
+
+    made = groups(teacher, "stem", "a.conv1", "b.conv1")
+    monkeypatch.setattr(Net2Net, "widen", careless)
+    answers = list(network.Bench(teacher, tmp_path, {}).answers(made))
+    assert {one.layer: one.outcome for one in answers} == {"stem": "exact", "a.conv1": "wrong", "b.conv1": "exact"}
+    assert {one.layer: one.together for one in answers}["a.conv1"] == 1
+
+
+def test_growths_that_the_tool_refuses_together_are_made_apart(
+    teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widen = Net2Net.widen
+
+    def one_at_a_time(net: Net2Net, layers: dict[str, str], **how: object) -> Net2Net:
+        if len(layers) > 1:
+            raise GrowthRefusedError("not together")
+        return widen(net, layers, **how)  # type: ignore[arg-type]
+
+    made = groups(teacher, "stem", "a.conv1", "b.conv1")
+    monkeypatch.setattr(Net2Net, "widen", one_at_a_time)
+    answers = list(network.Bench(teacher, tmp_path, {}).answers(made))
+    assert [(one.layer, one.outcome, one.together) for one in answers] == [
+        (layer, "exact", 1) for layer in ("stem", "a.conv1", "b.conv1")
+    ]
 
 
 # --- a network ---
@@ -334,7 +415,7 @@ def document(*records: Record) -> str:
 
 def lines(text: str, heading: str) -> list[str]:
     section = text.split(f"## {heading}\n", 1)[1].split("\n## ")[0]
-    return [line for line in section.splitlines() if line.startswith(("| ", "- ", "Of ", "With ", "None", "1 "))]
+    return [line for line in section.splitlines() if line.startswith(("| ", "- ", "Of ", "With ", "None", "1 ", "4 "))]
 
 
 def test_the_document_says_what_was_run_and_no_more() -> None:
@@ -346,6 +427,7 @@ def test_the_document_says_what_was_run_and_no_more() -> None:
         "- not at all: `vgg11`",
         "- not imported: `swin_t`",
         "With now.",
+        "4 attempts were compared by running them, at most 1 growths in one student.",
         "1 of the attempts were made with an older state: before.",
     ]
 
