@@ -102,6 +102,32 @@ def test_what_is_not_linear_in_the_channels_bars_tails(between: Op) -> None:
     assert not find_labels(network((5, 3), *layers)).tails
 
 
+@pytest.mark.parametrize(
+    ("pad", "value", "barred"),
+    [
+        ((0, 0, 0, 2), None, None),
+        ((0, 0, 0, 2), 0.0, None),
+        ((0, 0, 0, 2), 1.0, "puts a value other than 0"),
+        ((0, 1, 0, 0), None, "puts constants among them"),
+    ],
+)
+def test_padding_keeps_the_mean_over_channels_where_it_puts_zeros_beside_them(
+    pad: tuple[int, ...], value: float | None, barred: str | None
+) -> None:
+    width = 4 + pad[1]
+    graph = network(
+        (5, 3),
+        layer("embed", linear(3, 4), "x"),
+        layer("pad", make("pad", pad=pad, mode="constant", value=value), "embed"),
+        layer("norm", make("LayerNorm", (width,), 1e-5, True, True), "pad"),
+        layer("out", linear(width, 2), "norm"),
+    )
+    found = find_labels(graph)
+    assert bool(found.tails) == (barred is None)
+    if barred is not None:
+        assert any(barred in one.why for one in found.barred.values())
+
+
 def test_a_depthwise_convolution_bars_tails() -> None:
     graph = network(
         (3, 4, 4),

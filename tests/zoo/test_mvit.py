@@ -11,7 +11,13 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torchvision.models.video.mvit import MSBlockConfig, MultiscaleAttention, MViT, PositionalEncoding
+from torchvision.models.video.mvit import (
+    MSBlockConfig,
+    MultiscaleAttention,
+    MultiscaleBlock,
+    MViT,
+    PositionalEncoding,
+)
 
 from net2net_cli import Net2Net
 from net2net_cli.architecture.python_source import python_source
@@ -55,6 +61,9 @@ def teacher(request: pytest.FixtureRequest) -> Teacher:
         torch.manual_seed(0)
         return Teacher.of(mvit(request.param), [CLIP])
 
+
+_PLAIN = MSBlockConfig(2, 8, 8, [], [], [], [])
+"""A block of two heads in which nothing is pooled."""
 
 GRID = (2, 6, 4)
 
@@ -167,6 +176,17 @@ def test_a_stream_behind_layer_norms_grows_by_whole_factors_only(teacher: Teache
     with pytest.raises(GrowthRefusedError, match="8 at a time") as refused:
         teacher.net.widen({"blocks.2.attn": "+4"})
     assert "blocks.2.attn=16" in str(refused.value.hint)
+
+
+def test_a_stream_that_nothing_pools_grows_head_by_head() -> None:
+    torch.manual_seed(0)
+    model: Any = mvit(1, width=8)
+    model.blocks = nn.ModuleList(MultiscaleBlock((2, 8, 8), kept, **V1, dropout=0.0) for kept in [_PLAIN] * 2)
+    model.norm, model.head[1] = nn.LayerNorm(8, eps=1e-6), nn.Linear(8, 5)
+    teacher = Teacher.of(model, [CLIP])
+    student = teacher.net.widen({"conv_proj": 12}, split="random")
+    assert student.graph.by_name["blocks.1.attn"].op.num_heads == 3  # type: ignore[attr-defined]
+    check_growth(teacher, student, ["conv_proj", "pos_encoding", "blocks.0.attn", "blocks.1.mlp.3", "head.1"])
 
 
 def test_blocks_are_repeated_silently(teacher: Teacher) -> None:

@@ -281,6 +281,7 @@ class Pad(Op):
         "torch.nn.functional.pad": "input pad mode value",
         "torch._C._nn.pad": "input pad mode value",
     }
+    linear = True
 
     pad: tuple[int, ...]
     mode: Literal["constant", "reflect", "replicate", "circular"] = "constant"
@@ -301,6 +302,8 @@ class Pad(Op):
     def flow(self, f: Flow, *inputs: Channels) -> Axes:
         (x,) = inputs
         axes, amounts = list(x.axes), list(self.pad)
+        for axis in axes if self.value else ():
+            f.plain(axis, "puts a value other than 0 beside them")
         for i in range(len(self.pad) // 2):
             before, after = self.pad[2 * i : 2 * i + 2]
             dim = len(axes) - 1 - i
@@ -310,6 +313,7 @@ class Pad(Op):
                 f.mix(axes[dim], f"pads it in mode `{self.mode}`")
                 axes[dim] = None
             elif axes[dim] is not None:
+                f.plain(axes[dim], "puts constants among them")
                 size = fixed(x.shape[dim])
                 axes[dim], *amounts[2 * i : 2 * i + 2] = f.pad(
                     axes[dim], size=size, before=before, after=after, attribute=f"pad{i}"

@@ -172,6 +172,7 @@ class MultiscalePositionalEncoding(Op):
     """
 
     reads_modules = ("torchvision.models.video.mvit.PositionalEncoding",)
+    linear = True
 
     embed_dim: int
     grid: tuple[int, ...]
