@@ -148,6 +148,11 @@ class Teacher:
         net = Net2Net.from_module(model.eval(), tuple(x[:2] for x in inputs))
         return cls(model, net, inputs, expected)
 
+    def to(self, dtype: torch.dtype) -> Teacher:
+        """What it is given and returned, in another type; the module stays."""
+        expected = {mode: [t.to(dtype) for t in found] for mode, found in self.expected.items()}
+        return Teacher(self.module, self.net, tuple(x.to(dtype) for x in self.inputs), expected)
+
     @property
     def weighted(self) -> list[str]:
         """Layers that own tensors."""
