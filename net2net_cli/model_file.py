@@ -201,6 +201,16 @@ def lineage_step(
     return Step(operation.name, arguments, operation.seed, operation.exact, teacher_sha256, __version__)
 
 
+def with_target(steps: Sequence[Step], graph: Graph) -> tuple[Step, ...]:
+    """A history that another step is to follow: what the last one led to is kept where no arguments of it say that.
+
+    As long as it is the last one, its student's own spec says so.
+    """
+    if not steps or not steps[-1].like or steps[-1].target is not None:
+        return tuple(steps)
+    return (*steps[:-1], replace(steps[-1], target=to_json_text(graph)))
+
+
 def write_model(
     path: Path, graph: Graph, tensors: Tensors, origin: Origin, *, on_bytes: Callable[[int], None] | None = None
 ) -> str:

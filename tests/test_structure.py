@@ -23,7 +23,7 @@ BELOW = {
     "model_file": {"growth", "checkpoint", "architecture", "errors", "version"},
     "networks": set(),
     "checking": set(),
-    "runtime": {"checking", "growth", "checkpoint", "architecture", "errors"},
+    "runtime": {"checking", "growth", "channels", "checkpoint", "architecture", "errors"},
 }
 """What each part may import at all; parts that are not listed may import everything."""
 
