@@ -14,7 +14,7 @@ from net2net_cli.checking import RunLevel
 from net2net_cli.errors import InputError, OutputsDifferError, UsageError
 from net2net_cli.runtime.build import Network, graph_of
 from net2net_cli.runtime.classes import class_axis
-from net2net_cli.runtime.draws import Draws, Maps
+from net2net_cli.runtime.draws import Draws, Values, shared
 from net2net_cli.runtime.figures import OutputDifference, difference
 from net2net_cli.runtime.machine import Machine, describe
 from net2net_cli.runtime.running import GRADIENT, Batch, Outputs, Setting, run, samples
@@ -124,7 +124,7 @@ def compare(
     tolerance: Tolerance | float | None = None,
     mode: Mode = "eval",
     autocast: bool = False,
-    maps: Maps | None = None,
+    values: Values | None = None,
 ) -> Comparison:
     """Run both networks on the same inputs and compare what they return.
 
@@ -140,8 +140,8 @@ def compare(
         tolerance: largest error that passes; None for what `dtype` allows.
         mode: `train` compares with batch statistics, and, in float64, the gradients of the inputs.
         autocast: keep parameters in float32, and run in `dtype` what `torch.autocast` runs in it.
-        maps: for layers that draw at random in training, which slices of the teacher's the student's equal; others
-            draw nothing.
+        values: what of the teacher the student's layers return; those that draw at random in training draw alike, all
+            others draw nothing.
 
     Raises:
         UsageError: there are no inputs.
@@ -155,7 +155,7 @@ def compare(
     allowed = tolerance if tolerance is not None else default_tolerance(dtype, dtype)
     if not isinstance(allowed, Tolerance):
         allowed = Tolerance(allowed, "as asked for")
-    found, notes = _run_both(teacher, student, inputs, setting, maps or {})
+    found, notes = _run_both(teacher, student, inputs, setting, values or {})
     axis = _class_axes(teacher)
     return Comparison(
         tuple(difference(name, t, found[1][name], class_axis=axis(name)) for name, t in found[0].items()),
@@ -171,12 +171,12 @@ def compare(
 
 
 def _run_both(
-    teacher: nn.Module, student: nn.Module, inputs: Sequence[Batch], setting: Setting, maps: Maps
+    teacher: nn.Module, student: nn.Module, inputs: Sequence[Batch], setting: Setting, values: Values
 ) -> tuple[tuple[Outputs, Outputs], tuple[str, ...]]:
     """What both return, run in batches of the same sizes, and notes."""
     most = max(samples(teacher, batch) for batch in inputs)
-    first = Draws({layer: (layer, ()) for layer, _ in maps.values()})
-    second = Draws(maps, first.shapes)
+    second = Draws(shared(teacher, student, values) if setting.mode == "train" else {})
+    first = second.of_teacher()
     theirs, limit = run(teacher, inputs, setting, first, most)
     ours, smaller = run(student, inputs, setting, second, limit)
     if smaller < limit:  # kernels, and values that are no sample's own, depend on the size of the batch

@@ -9,23 +9,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeAlias
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from net2net_cli.channels.tails import MEAN
+from net2net_cli.channels.values import Slices, Value
 from net2net_cli.runtime.build import Network, named_layers
+from net2net_cli.runtime.mapped import in_student
 from net2net_cli.runtime.modules import StochasticDepth
 
-Slices: TypeAlias = tuple[npt.NDArray[np.intp] | None, ...]
-"""For each axis of a value, the teacher's slice that each slice of the student's equals; None for an unchanged axis."""
-
-Maps: TypeAlias = Mapping[str, tuple[str, Slices]]
-"""A layer of the student -> the layer of the teacher whose output its own equals, and how."""
+Values: TypeAlias = Mapping[str, Value]
+"""Layers of the student, and what of the teacher each returns."""
 
 _CHANNELS = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 _SHARED = (nn.Dropout, *_CHANNELS, StochasticDepth)
@@ -43,61 +41,80 @@ _INNER = {
 """Classes, ours, torch's, torchvision's and timm's, that draw in training, and where they keep the probabilities."""
 
 
+def shared(teacher: nn.Module, student: nn.Module, values: Values) -> dict[str, Value]:
+    """The layers of the student that can draw what a layer of the teacher draws."""
+    if not (isinstance(teacher, Network) and isinstance(student, Network)):
+        return {}
+    theirs, ours = named_layers(teacher), named_layers(student)
+    return {
+        name: value
+        for name, value in values.items()
+        if isinstance(ours.get(name), _SHARED)
+        and type(ours[name]) is type(theirs.get(value.name))
+        and not any(slices is not None and (slices.position == MEAN).any() for slices in value.axes)
+    }
+
+
 @dataclass
 class Draws:
     """The draws of one network.
 
     Attributes:
-        maps: layers that draw, with the teacher's layer and slices; for the teacher itself, each with its own name.
-            No other layer draws.
+        values: layers that draw, and what of the teacher each returns; for the teacher itself, each its own. No other
+            layer draws.
         shapes: of the teacher's masks, by layer and call; the teacher's run notes them, the student's reads them.
         off: layers and modules that would draw in training and do not; filled by `prepare`.
 
     """
 
-    maps: Maps = field(default_factory=dict)
+    values: Values = field(default_factory=dict)
     shapes: dict[tuple[str, int], torch.Size] = field(default_factory=dict)
     off: list[str] = field(default_factory=list)
     _calls: dict[str, int] = field(default_factory=dict)
 
+    def of_teacher(self) -> Draws:
+        """The same draws in the teacher's own layers."""
+        return Draws({value.name: Value(value.name, ()) for value in self.values.values()}, self.shapes)
+
     def prepare(self, network: nn.Module) -> None:
         """Let a network, a copy made to be run, draw from here."""
         self._calls.clear()
-        layers = named_layers(network) if isinstance(network, Network) else dict(network.named_modules())
-        drawing = {id(m) for name, m in layers.items() if name in self.maps and isinstance(m, _SHARED)}
+        layers = named_layers(network) if isinstance(network, Network) else {}
+        drawing = {id(layers[name]) for name in self.values}
         self.off[:] = [name for name, m in network.named_modules() if id(m) not in drawing and silence(m)]
-        for name, module in layers.items():
-            if id(module) in drawing:
-                module.forward = partial(self._dropped, module, name)
+        for name in self.values:
+            layers[name].forward = partial(self._dropped, layers[name], name)
 
     def _dropped(self, module: nn.Module, name: str, x: Tensor) -> Tensor:
         """Dropout or stochastic depth at one layer."""
         p = float(module.p)  # type: ignore[arg-type]
         if not module.training or p == 0.0:
             return x
-        layer, slices = self.maps[name]
+        value = self.values[name]
         call = self._calls[name] = self._calls.get(name, -1) + 1
-        shape = self.shapes.setdefault((layer, call), mask_shape(module, x.shape))
-        kept = mask(layer, call, shape, slices) >= p
+        shape = self.shapes.setdefault((value.name, call), mask_shape(module, x.shape))
+        kept = mask(value, call, shape) >= p
         return x * kept.to(x.device, x.dtype) / (1.0 - p) if p < 1.0 else x * 0.0
 
 
-def mask(layer: str, call: int, shape: torch.Size, slices: Slices) -> Tensor:
-    """Uniform numbers of the teacher's mask, taken at the student's slices.
+def mask(value: Value, call: int, shape: torch.Size) -> Tensor:
+    """Uniform numbers of the teacher's mask, at the slices of the student's.
 
     Args:
-        layer: the teacher's.
+        value: what of the teacher the layer returns.
         call: how often it was called before.
         shape: of the teacher's mask; axes of size 1 stand for all slices.
-        slices: as in `Maps`.
 
     """
-    generator = torch.Generator().manual_seed(seed_of(layer, str(call)))
-    found = torch.rand(shape, generator=generator)
-    for axis, slice_of in enumerate(slices):
-        if slice_of is not None and shape[axis] != 1:
-            found = found.index_select(axis, torch.from_numpy(np.asarray(slice_of, dtype=np.int64)))
-    return found
+    generator = torch.Generator().manual_seed(seed_of(value.name, str(call)))
+    axes = zip(value.axes, shape, strict=False)
+    gathered = tuple(None if slices is None or size == 1 else _copied(slices) for slices, size in axes)
+    return in_student(torch.rand(shape, generator=generator), Value(value.name, gathered))
+
+
+def _copied(slices: Slices) -> Slices:
+    """Which slice each is, whatever it is multiplied by; what is zero is dropped or not without a difference."""
+    return replace(slices, position=slices.position.clip(min=0), factor=None)
 
 
 def mask_shape(module: nn.Module, shape: torch.Size) -> torch.Size:
@@ -112,6 +129,12 @@ def mask_shape(module: nn.Module, shape: torch.Size) -> torch.Size:
 def seed_of(*names: str) -> int:
     """A seed that depends on names alone."""
     return int.from_bytes(hashlib.sha256("\0".join(names).encode()).digest()[:7])
+
+
+def quiet(network: nn.Module) -> None:
+    """Switch off all that a network draws in training."""
+    for module in network.modules():
+        silence(module)
 
 
 def silence(module: nn.Module) -> bool:

@@ -64,7 +64,8 @@ def default_tolerance(
     if exactness == "exact":
         return Tolerance(allowed, how)
     stored_tolerances = SCALED_TOLERANCES if exactness == "scaled" else STORED_TOLERANCES
-    rounded = stored_tolerances.get(stored, stored_tolerances[torch.bfloat16])
+    # A ViT-B/16 with a scaled stream was off by 2.3e-7, and in the gradients of its inputs by 6.7e-7.
+    rounded = stored_tolerances.get(stored, stored_tolerances[torch.bfloat16]) * (2 if back else 1)
     what = "the weights before a scaled stream" if exactness == "scaled" else "new batch norms"
     return (
         Tolerance(allowed, how) if allowed >= rounded else Tolerance(rounded, f"{what} are stored in {_name(stored)}")

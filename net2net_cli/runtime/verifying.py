@@ -16,7 +16,7 @@ from net2net_cli.checking import Checking, Exactness
 from net2net_cli.checkpoint.safetensors_header import TensorInfo
 from net2net_cli.errors import InputError, UsageError
 from net2net_cli.runtime.compare import Comparison, compare
-from net2net_cli.runtime.draws import Maps
+from net2net_cli.runtime.draws import Values
 from net2net_cli.runtime.expected import why_different
 from net2net_cli.runtime.inputs import load_inputs, random_inputs
 from net2net_cli.runtime.machine import default_dtype, pick_device
@@ -61,14 +61,15 @@ class Model(Protocol):
         ...
 
 
-def compare_models(teacher: Model, student: Model, checking: Checking, maps: Maps | None = None) -> Comparison:
+def compare_models(teacher: Model, student: Model, checking: Checking, values: Values | None = None) -> Comparison:
     """Run both on the same inputs and compare what they return.
 
     Args:
         teacher: a network.
         student: another one, of the same inputs.
         checking: how.
-        maps: which slices of the teacher's values the student's layers hold that draw at random in training.
+        values: what of the teacher the student's layers return, as far as it is known; in training those that draw at
+            random draw alike.
 
     Raises:
         UsageError: an unknown dtype, or inputs that are not there.
@@ -88,7 +89,7 @@ def compare_models(teacher: Model, student: Model, checking: Checking, maps: Map
         tolerance=_tolerance(teacher, student, checking, dtype, mode),
         mode=mode,
         autocast=checking.autocast,
-        maps=maps,
+        values=values,
     )
     return found if found.passed else replace(found, explanation=why_different(teacher, student, mode))
 
