@@ -81,7 +81,7 @@ def _finite(number: float) -> float | None:
 
 def comparison_text(found: Comparison) -> str:
     """The verdict, a row for each output, and where the largest difference is."""
-    header = ("output", "max |Δ|", "mean |Δ|", "relative", "error", "top 1", "top 5", "KL", "cosine")
+    header = ("output", "max |Δ|", "mean |Δ|", "relative", "error", "top 1", "top 5", "KL")
     rows = [_row(output) for output in found.outputs]
     kept = [i for i in range(len(header)) if any(row[i] for row in rows)]
     figures = table([header[i] for i in kept], [[row[i] for i in kept] for row in rows], "<" + ">" * (len(kept) - 1))
@@ -99,7 +99,6 @@ def _row(output: OutputDifference) -> tuple[str, ...]:
         _share(classes.top if classes else None),
         _share(classes.few if classes else None),
         "" if classes is None or classes.divergence is None else f"{classes.divergence:.2g}",
-        "" if output.cosine is None else f"{output.cosine:.{DIGITS}f}",
     )
 
 
@@ -112,6 +111,7 @@ def _worst(worst: OutputDifference, *, named: bool) -> list[tuple[str, str]]:
     return [
         ("largest |Δ|", f"at {where}: teacher {worst.teacher_value:.7g}, student {worst.student_value:.7g}"),
         ("quantiles", ", ".join(f"{share} ≤ {value:.2g}" for share, value in shares)),
+        ("cosine", "" if worst.cosine is None else f"{worst.cosine:.{DIGITS}f}"),
     ]
 
 
@@ -134,4 +134,4 @@ def how_compared(found: Comparison) -> str:
 
 
 def _share(share: float | None) -> str:
-    return "" if share is None else f"{share:.1%}"
+    return "" if share is None else "100%" if share == 1 else f"{share:.3%}"

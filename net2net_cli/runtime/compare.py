@@ -66,12 +66,10 @@ class Comparison:
     def proves(self) -> str:
         """What follows from it, as a clause."""
         if not self.passed:
-            return "the two networks do not compute the same"
-        same = "the same outputs"
-        if self.mode == "train":
-            back = any(output.name.startswith(GRADIENT) for output in self.outputs)
-            same += " and gradients in training" if back else " in training"
-        return f"{same}, to rounding, on these inputs and no others"
+            return "the networks do not compute the same"
+        back = any(output.name.startswith(GRADIENT) for output in self.outputs)
+        mode = "training" if self.mode == "train" else "evaluation"
+        return f"in {mode} on these inputs, same outputs{' and gradients' if back else ''} to rounding"
 
     @property
     def worst(self) -> OutputDifference:
@@ -192,7 +190,7 @@ def _notes(setting: Setting, split: bool, limit: int, off: Sequence[str]) -> Ite
     """How the networks were run, where that is not plain."""
     if split:
         yield f"memory did not suffice for whole batches: {limit} inputs were run at a time"
-    if off:
+    if off and setting.mode == "train":
         more = f" and {len(off) - MOST_NAMES} more" if len(off) > MOST_NAMES else ""
         names = ", ".join(f"`{name}`" for name in off[:MOST_NAMES])
         yield f"no dropout or stochastic depth in {names}{more}: masks that both networks share are not known there"
