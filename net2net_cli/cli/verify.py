@@ -12,12 +12,18 @@ from net2net_cli.cli import options as o
 EXAMPLES = o.examples(
     "net2net verify teacher.safetensors student.safetensors",
     "net2net verify teacher.safetensors student.safetensors --dtype float32 --inputs images/",
+    "net2net verify teacher.safetensors student.safetensors --level proof   # every bit, and no torch",
 )
 
 
 def verify(
+    ctx: typer.Context,
     teacher: o.Teacher,
     student: Annotated[Path, o.path_argument(metavar="STUDENT", help="Checkpoint to compare with it.")],
+    level: Annotated[
+        o.LevelChoice,
+        typer.Option("--level", help="proof: every bit, by the lineage, without running; outputs; train."),
+    ] = "outputs",
     dtype: Annotated[
         o.TypeChoice | None, typer.Option("--dtype", help="Type both run in; float64 if the device has it.")
     ] = None,
@@ -38,7 +44,8 @@ def verify(
 ) -> None:
     """Compare the outputs of two networks.
 
-    Both run on the same inputs. Exit code 0: the outputs agree; 1: they differ.
+    Both run on the same inputs, or with `--level proof` none: every tensor is what the lineage makes of the teacher.
+    Exit code 0: they compute the same; 1: they do not, or that is not proved.
     """
     from net2net_cli.architecture.trust import check_trust
     from net2net_cli.checking import Checking
@@ -50,12 +57,17 @@ def verify(
 
     finite("--tolerance", tolerance)
     printer = Printer(quiet, verbose, json)
+    if level == "proof":
+        from net2net_cli.cli.proof_report import prove
+
+        prove(ctx, printer)
+        return
     first = open_model(teacher, spec, allow_nan, printer, trust_code=trust_code)
     second = open_model(student, None, allow_nan, printer, trust_code=trust_code)
     for model in (first, second):
         check_trust(model.graph, trusted=trust_code)
     need_torch()
-    checking = Checking(device, dtype, batch, inputs, tolerance, seed, "train" if train else "eval")
+    checking = Checking(device, dtype, batch, inputs, tolerance, seed, "train" if train or level == "train" else "eval")
     with code_that_may_print(trusted=trust_code):
         found = second.verify(first, checking=checking)
     for warning in found.warnings:
