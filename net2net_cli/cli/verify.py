@@ -47,21 +47,22 @@ def verify(
     Both run on the same inputs, or with `--level proof` none: every tensor is what the lineage makes of the teacher.
     Exit code 0: they compute the same; 1: they do not, or that is not proved.
     """
-    from net2net_cli.architecture.trust import check_trust
-    from net2net_cli.checking import Checking
-    from net2net_cli.cli.comparison import comparison_payload, comparison_text
-    from net2net_cli.cli.opening import open_model
     from net2net_cli.cli.printing import Printer, code_that_may_print
-    from net2net_cli.cli.requests import finite
-    from net2net_cli.cli.torch_needed import need_torch
 
-    finite("--tolerance", tolerance)
     printer = Printer(quiet, verbose, json)
     if level == "proof":
         from net2net_cli.cli.proof_report import prove
 
         prove(ctx, printer)
         return
+    from net2net_cli.architecture.trust import check_trust
+    from net2net_cli.checking import Checking
+    from net2net_cli.cli.comparison import comparison_payload, comparison_text
+    from net2net_cli.cli.opening import open_model
+    from net2net_cli.cli.requests import finite
+    from net2net_cli.cli.torch_needed import need_torch
+
+    finite("--tolerance", tolerance)
     first = open_model(teacher, spec, allow_nan, printer, trust_code=trust_code)
     second = open_model(student, None, allow_nan, printer, trust_code=trust_code)
     for model in (first, second):
