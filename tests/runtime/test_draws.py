@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -178,3 +179,19 @@ def test_a_network_without_dropout_agrees_in_training_too() -> None:
     found = compare(teacher.to_module(), student.to_module(), [(torch.randn(shape),)], mode="train")
     assert found.passed, found.error
     quiet(model)
+
+
+def test_files_say_by_their_lineage_what_corresponds(tmp_path: Path) -> None:
+    teacher, student, _ = grown()
+    teacher.save(tmp_path / "t.safetensors")
+    first = Net2Net.load(tmp_path / "t.safetensors")
+    first.widen({"conv1": 9, "fc1": 17}).save(tmp_path / "s.safetensors")
+    second = Net2Net.load(tmp_path / "s.safetensors")
+    found = second.verify(first, level="train")
+    assert found.passed, found.error
+    assert not found.notes
+    assert student.verify(teacher, level="train").notes == ()
+    tensors = {name: second.tensor(name).copy() for name, *_ in second.graph.tensors()}
+    stranger = Net2Net.from_tensors(second.graph, tensors).verify(first, level="train")
+    assert stranger.passed, stranger.error
+    assert stranger.notes[0].startswith("no dropout or stochastic depth in `drop1`, `branch`, `drop2` and 1 more")
