@@ -101,14 +101,14 @@ class Comparison:
         if self.passed:
             return
         worst = self.worst
-        at = f"at {list(worst.place)} of output `{worst.name}`, teacher {worst.teacher_value:.9g}"
-        hint = "one of them gives values that are no numbers, or their outputs have different shapes"
-        if math.isfinite(self.error):
-            hint = f"`--tolerance {self.smallest_tolerance:.2g}` would pass"
+        if not math.isfinite(self.error):
+            why = next(iter(worst.warnings), f"by more than a number can hold, in `{worst.name}`")
+            raise OutputsDifferError(f"the outputs differ: {why}", self.explanation)
         raise OutputsDifferError(
             f"the outputs differ by {self.error:.3g} standard deviations, {self.tolerance:.3g} are allowed: "
-            f"{at}, student {worst.student_value:.9g}",
-            self.explanation or hint,
+            f"at {list(worst.place)} of output `{worst.name}`, "
+            f"teacher {worst.teacher_value:.9g}, student {worst.student_value:.9g}",
+            self.explanation or f"`--tolerance {self.smallest_tolerance:.2g}` would pass",
         )
 
 

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -98,7 +99,12 @@ def describe(device: torch.device) -> Machine:
     if device.type != "cuda":
         return Machine(str(device), None, version, None)
     name = f"{device} ({torch.cuda.get_device_name(device)})"
-    return Machine(name, nvidia_driver().version, version, torch.version.cuda)
+    return Machine(name, _driver_version(), version, torch.version.cuda)
+
+
+@cache
+def _driver_version() -> str | None:
+    return nvidia_driver().version
 
 
 def release_memory(device: torch.device) -> None:

@@ -210,7 +210,7 @@ def test_rebuilt_networks_are_compared_by_the_names_of_their_outputs() -> None:
 class Constant(nn.Module):
     def __init__(self, *values: float) -> None:
         super().__init__()
-        self.register_buffer("values", torch.tensor(values))
+        self.register_buffer("values", torch.tensor(values, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Any:
         return self.get_buffer("values").expand(len(x), -1)
@@ -233,6 +233,29 @@ def test_a_teacher_that_tells_little_is_reported(values: tuple[float, ...], scal
 
 def test_a_constant_output_must_still_agree() -> None:
     assert not compare(Constant(3.0, 3.0), Constant(3.0, 3.0 + 1e-6), [(torch.randn(3, 4),)]).passed
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "NaN in a weight",
+            "the outputs differ: NaN or infinite in one network alone: 6 elements are so in output `out`",
+        ),
+        ("one output more", "the outputs differ: output `out` has the shape [6, 5] in the teacher, [6, 6] in the"),
+    ],
+)
+def test_a_difference_without_a_number_is_said_in_words(name: str, message: str) -> None:
+    with pytest.raises(OutputsDifferError) as caught:
+        found(CHANGES[name]).raise_if_different()
+    assert caught.value.message.startswith(message)
+
+
+def test_a_difference_that_overflows_is_one() -> None:
+    comparison = compare(Constant(1.7e308), Constant(-1.7e308), [(torch.randn(3, 4),)])
+    assert not comparison.passed
+    with pytest.raises(OutputsDifferError):
+        comparison.raise_if_different()
 
 
 def test_no_inputs_are_no_agreement() -> None:

@@ -156,3 +156,13 @@ def test_a_zero_output_has_no_direction() -> None:
 def test_the_deviation_of_a_large_mean_is_not_lost() -> None:
     teacher = torch.tensor([[1e8, 1e8 + 1], [1e8 + 2, 1e8 + 3]], dtype=torch.float64)
     assert difference("y", teacher, teacher).scale == pytest.approx(math.sqrt(1.25), rel=1e-12)
+
+
+def test_numbers_whose_squares_overflow_are_compared_all_the_same() -> None:
+    teacher = torch.tensor([[1e200, -1e200], [2e200, 0.0]], dtype=torch.float64)
+    assert difference("y", teacher, teacher).error == 0
+    found = difference("y", teacher, teacher * 1.5)
+    assert found.error == pytest.approx(0.5)  # of the largest magnitude
+    assert found.warnings == ("output `y` is too large for its deviation to be computed",)
+    most = torch.full((1, 1), 1.7e308, dtype=torch.float64)
+    assert difference("y", most, -most).error == INF
