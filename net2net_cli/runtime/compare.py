@@ -108,8 +108,16 @@ class Comparison:
             f"the outputs differ by {self.error:.3g} standard deviations, {self.tolerance:.3g} are allowed: "
             f"at {list(worst.place)} of output `{worst.name}`, "
             f"teacher {worst.teacher_value:.9g}, student {worst.student_value:.9g}",
-            self.explanation or f"`--tolerance {self.smallest_tolerance:.2g}` would pass",
+            self.explanation or self._hint(),
         )
+
+    def _hint(self) -> str:
+        """What may be done about a difference that nothing explains."""
+        enough = f"`--tolerance {self.smallest_tolerance:.2g}` would pass"
+        if self.dtype == "float64":
+            return enough
+        device = "`--device cpu --float64`" if self.device == "mps" else "`--float64`"
+        return f"{device} tells whether it is more than the rounding of {self.dtype}; {enough}"
 
 
 def compare(
