@@ -116,7 +116,7 @@ class Comparison:
         enough = f"`--tolerance {self.smallest_tolerance:.2g}` would pass"
         if self.dtype == "float64":
             return enough
-        device = "`--device cpu --float64`" if self.device == "mps" else "`--float64`"
+        device = "`--device cpu --float64`" if self.device.startswith("mps") else "`--float64`"
         return f"{device} tells whether it is more than the rounding of {self.dtype}; {enough}"
 
 

@@ -146,7 +146,7 @@ def _switch(stack: ExitStack, home: Any, name: str, value: Any) -> None:
     setattr(home, name, value)
 
 
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "failed to allocate")
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "failed to allocate", "not enough memory", "alloc_failed")
 _DEVICE_FAILURES = ("CUDA error", "CUDA driver", "cuDNN error", "CUDNN_STATUS", "CUBLAS_STATUS", "MPS", "HIP error")
 
 

@@ -62,8 +62,17 @@ def test_batches_that_fit_are_left_whole_without_a_word() -> None:
     assert teacher.seen == [8, 3, 8, 3]
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
-def test_the_hosts_memory_is_split_for_as_well(error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:116] data. DefaultCPUAllocator: not enough memory: you tried"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB)"),
+    ],
+)
+def test_however_the_want_of_memory_is_spoken_of(error: Exception) -> None:
     teacher = Small(1, error=error)
     assert compare(teacher, teacher, batches(2)).passed
 
