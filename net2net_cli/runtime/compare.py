@@ -103,7 +103,7 @@ class Comparison:
         worst = self.worst
         if not math.isfinite(self.error):
             why = next(iter(worst.warnings), f"by more than a number can hold, in `{worst.name}`")
-            raise OutputsDifferError(f"the outputs differ: {why}", self.explanation)
+            raise OutputsDifferError(f"the outputs differ: {why}", self.explanation or self._hint())
         raise OutputsDifferError(
             f"the outputs differ by {self.error:.3g} standard deviations, {self.tolerance:.3g} are allowed: "
             f"at {list(worst.place)} of output `{worst.name}`, "
@@ -113,6 +113,11 @@ class Comparison:
 
     def _hint(self) -> str:
         """What may be done about a difference that nothing explains."""
+        if not math.isfinite(self.error):
+            odd = self.worst.not_finite
+            nothing = odd is not None and not odd.unlike
+            inputs = "give inputs for which the networks return numbers: `--inputs`"
+            return inputs if nothing else "`--locate` names the first layer that differs"
         enough = f"`--tolerance {self.smallest_tolerance:.2g}` would pass"
         if self.dtype == "float64":
             return enough

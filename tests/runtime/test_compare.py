@@ -249,6 +249,13 @@ def test_a_difference_without_a_number_is_said_in_words(name: str, message: str)
     with pytest.raises(OutputsDifferError) as caught:
         found(CHANGES[name]).raise_if_different()
     assert caught.value.message.startswith(message)
+    assert caught.value.hint == "`--locate` names the first layer that differs"
+
+
+def test_where_nothing_is_a_number_the_hint_asks_for_other_inputs() -> None:
+    with pytest.raises(OutputsDifferError, match="there is nothing to compare") as caught:
+        compare(Constant(math.nan), Constant(math.nan), [(torch.randn(3, 4),)]).raise_if_different()
+    assert caught.value.hint == "give inputs for which the networks return numbers: `--inputs`"
 
 
 def test_a_difference_that_overflows_is_one() -> None:
