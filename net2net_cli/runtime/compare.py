@@ -196,18 +196,23 @@ def _run_both(
         names = " and ".join("`" + "`, `".join(outputs) + "`" for outputs in (theirs, ours))
         raise InputError(f"the networks return different outputs: {names}", "compare networks of one kind")
     off = list(dict.fromkeys((*first.off, *second.off)))
-    return (theirs, ours), tuple(_notes(setting, smaller < most, smaller, off))
+    gradients = any(name.startswith(GRADIENT) for name in theirs)
+    return (theirs, ours), tuple(_notes(setting, smaller if smaller < most else None, off, gradients=gradients))
 
 
-def _notes(setting: Setting, split: bool, limit: int, off: Sequence[str]) -> Iterator[str]:
+def _notes(setting: Setting, limit: int | None, off: Sequence[str], *, gradients: bool) -> Iterator[str]:
     """How the networks were run, where that is not plain."""
-    if split:
+    if limit is not None:
         yield f"memory did not suffice for whole batches: {limit} inputs were run at a time"
-    if off and setting.mode == "train":
+    if setting.mode == "eval":
+        return
+    if off:
         more = f" and {len(off) - MOST_NAMES} more" if len(off) > MOST_NAMES else ""
         names = ", ".join(f"`{name}`" for name in off[:MOST_NAMES])
         yield f"no dropout or stochastic depth in {names}{more}: masks that both networks share are not known there"
-    if setting.mode == "train" and not setting.gradients:
+    if setting.gradients and not gradients:
+        yield "no gradients were compared: no output has one with respect to an input of floating-point numbers"
+    if not setting.gradients:
         yield (
             "the gradients of the inputs were not compared, which takes float64: in other types a value that rounding "
             "puts on the other side of a ReLU's zero changes them by far more than rounding"

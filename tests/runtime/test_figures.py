@@ -7,10 +7,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from net2net_cli import Net2Net
 from net2net_cli.runtime import classes, figures
-from net2net_cli.runtime.classes import agreement
+from net2net_cli.runtime.classes import agreement, class_axis
 from net2net_cli.runtime.figures import QUANTILES, difference
 
 NAN, INF = math.nan, math.inf
@@ -65,6 +66,22 @@ def test_agreement_of_classes_is_that_of_its_definition(shape: tuple[int, ...]) 
 def test_classes_may_stand_on_the_last_axis() -> None:
     teacher, student = scores(3, 4, 7, noise=1.0)
     assert agreement(teacher, student, -1) == agreement(teacher.movedim(-1, 1), student.movedim(-1, 1), 1)
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "axis"),
+    [
+        (nn.Sequential(nn.Linear(4, 7), nn.ReLU()), (5, 4), -1),  # tokens, as in a language model
+        (nn.Sequential(nn.Conv2d(3, 7, 1), nn.ReLU()), (3, 4, 4), 1),
+        (nn.Sequential(nn.Linear(4, 7), nn.Flatten()), (5, 4), 1),
+        (nn.ReLU(), (5, 4), 1),
+    ],
+)
+def test_classes_stand_where_the_last_layer_puts_its_channels(
+    model: nn.Module, shape: tuple[int, ...], axis: int
+) -> None:
+    graph = Net2Net.from_module(model, torch.zeros(2, *shape)).graph
+    assert class_axis(graph, graph.outputs["out"]) == axis
 
 
 @pytest.mark.parametrize("shape", [(6,), (6, 1)])

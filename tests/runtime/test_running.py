@@ -156,7 +156,9 @@ def test_an_output_without_gradient_has_none() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x.argmax(1)
 
-    assert [o.name for o in compare(Best(), Best(), batches(4), mode="train").outputs] == ["out"]
+    found = compare(Best(), Best(), batches(4), mode="train")
+    assert [output.name for output in found.outputs] == ["out"]
+    assert found.notes[0].startswith("no gradients were compared")
 
 
 def test_training_mode_takes_batch_statistics() -> None:
