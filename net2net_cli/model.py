@@ -24,6 +24,7 @@ from net2net_cli.model_file import (
     lineage_step,
     open_model,
     read_spec,
+    with_target,
     without_noise,
     write_model,
 )
@@ -32,8 +33,10 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from net2net_cli.channels.values import Value
     from net2net_cli.growth.deepen import BatchNormStart, Moments
     from net2net_cli.growth.recipe import Instruction
+    from net2net_cli.proof import Proof
     from net2net_cli.runtime.compare import Comparison
 
 
@@ -47,6 +50,8 @@ class Net2Net:
         plans: how it was grown since it was loaded, one plan a growth.
         warnings: what the user should know about its files, or about what was imported.
         trust_code: whether code that its spec names may be imported and run.
+        tensors: where they are read; a growth computes them then.
+        origin: what its file says beside them: lineage, tied names, metadata.
     """
 
     def __init__(
@@ -63,8 +68,8 @@ class Net2Net:
         self.plans = plans
         self.file = file
         self.warnings: tuple[str, ...] = file.warnings if file else ()
-        self._tensors = tensors
-        self._origin = origin
+        self.tensors = tensors
+        self.origin = origin
         self.trust_code = trust_code
 
     @classmethod
@@ -223,7 +228,7 @@ class Net2Net:
                 return measured_moments(self.graph, self.to_module(), values, inputs, device)
 
         options = DeepenOptions(kernel, count, batch_norm)
-        return self._grown(plan_deepen(self.graph, layers, options, self._tensors, moments))
+        return self._grown(plan_deepen(self.graph, layers, options, self.tensors, moments))
 
     def grow(self, like: Graph | str | Path, *, split: Split = "ownership", seed: int = 0) -> Self:
         """Wider and deeper until it is a given, bigger network of its family, which loads it strictly.
@@ -239,7 +244,7 @@ class Net2Net:
         from net2net_cli.growth.grow import plan_grow
 
         target = like if isinstance(like, Graph) else read_spec(Path(like))
-        return self._grown(plan_grow(self.graph, target, self._tensors, WidenOptions(split, seed=seed)))
+        return self._grown(plan_grow(self.graph, target, self.tensors, WidenOptions(split, seed=seed)))
 
     def apply(self, recipe: Sequence[Instruction], target: Callable[[str], Graph] | None = None) -> Self:
         """Several operations, one after the other; tensors are computed in one pass when the result is written.
@@ -268,17 +273,20 @@ class Net2Net:
         return self.grow(target(like) if target else like, **arguments)
 
     def _grown(self, plan: Plan) -> Self:
-        origin = self._origin
+        origin = self.origin
         # Only the first growth since the file was read has that file for a teacher; the digest goes to all of them.
-        steps = (*origin.steps, lineage_step(plan.operation, rounds=plan.rounds, scaled=plan.scaled))
+        steps = (
+            *with_target(origin.steps, self.graph),
+            lineage_step(plan.operation, rounds=plan.rounds, scaled=plan.scaled),
+        )
         after = Origin(origin.metadata, origin.aliases, steps, origin.sha256)
         plans, trust = (*self.plans, plan), self.trust_code
-        return type(self)(plan.student, Grown(plan, self._tensors), after, plans=plans, trust_code=trust)
+        return type(self)(plan.student, Grown(plan, self.tensors), after, plans=plans, trust_code=trust)
 
     @property
     def exact(self) -> bool:
         """Whether it computes what the network computes that it was first grown from."""
-        return all(step.exact for step in self._origin.steps)
+        return all(step.exact for step in self.origin.steps)
 
     @property
     def rounds(self) -> bool:
@@ -288,16 +296,16 @@ class Net2Net:
     @property
     def exactness(self) -> Exactness:
         """How its stored numbers come about: see `Exactness`."""
-        found = [step.arguments.get("rounds") for step in self._origin.steps]
+        found = [step.arguments.get("rounds") for step in self.origin.steps]
         return "scaled" if "scaled" in found else "rounded" if any(found) else "exact"
 
     def tensor(self, name: str) -> np.ndarray:
         """One of its tensors; not to be written to."""
-        return self._tensors.read(self._origin.aliases.get(name, name))
+        return self.tensors.read(self.origin.aliases.get(name, name))
 
     def tensor_info(self, name: str) -> TensorInfo:
         """Stored type and shape of a tensor."""
-        return self._tensors.info(self._origin.aliases.get(name, name))
+        return self.tensors.info(self.origin.aliases.get(name, name))
 
     def to_module(self, *, device: str = "cpu", dtype: torch.dtype | None = None) -> nn.Module:
         """A `torch.nn.Module`, in training mode, ready to train.
@@ -312,7 +320,7 @@ class Net2Net:
         from net2net_cli.runtime.build import build, load_weights
 
         network = build(self.graph, trust_code=self.trust_code)
-        load_weights(network, self._tensors.read, self._origin.aliases, device=device, dtype=dtype)
+        load_weights(network, self.tensors.read, self.origin.aliases, device=device, dtype=dtype)
         return network.train()
 
     def verify(self, teacher: Net2Net, *, checking: Checking | None = None, **how: Any) -> Comparison:
@@ -321,14 +329,36 @@ class Net2Net:
         Args:
             teacher: the network it was grown from.
             checking: how.
-            **how: or its fields by keyword, as in `verify(teacher, device="cuda")`.
+            **how: or its fields by keyword, as in `verify(teacher, device="cuda", level="train")`.
 
         Raises:
             MachineError: the device is not there, or its memory does not suffice.
         """
         from net2net_cli.runtime.verifying import compare_models
 
-        return compare_models(teacher, self, checking or Checking(**how))
+        checking = checking or Checking(**how)
+        return compare_models(teacher, self, checking, self._values(teacher) if checking.level == "train" else None)
+
+    def _values(self, teacher: Net2Net) -> Mapping[str, Value] | None:
+        """What of the teacher its layers return, where a growth says so: so much of dropout can be shared."""
+        from net2net_cli.correspondence import corresponding
+
+        found = corresponding(teacher, self)
+        return found.values if found.source == "growth" else None
+
+    def prove(self, teacher: Net2Net, *, on_bytes: Callable[[int], None] | None = None) -> Proof:
+        """Grow the teacher again as the lineage says, and compare every bit; nothing is run, and torch is not needed.
+
+        Args:
+            teacher: any network that this one descends from by growths that its lineage records.
+            on_bytes: told the size of each block that was compared.
+
+        Raises:
+            InputError: there is no lineage, it begins at another network, or it cannot be repeated.
+        """
+        from net2net_cli.proof import prove
+
+        return prove(teacher, self, on_bytes=on_bytes)
 
     def save(self, path: str | Path, *, force: bool = False, on_bytes: Callable[[int], None] | None = None) -> None:
         """Write `NAME.safetensors` and `NAME.json`; both appear complete or not at all. Nothing is verified.
@@ -356,7 +386,7 @@ class Net2Net:
             noise: whether a growth with noise adds it; without, the file can be verified.
             on_bytes: told the size of each block that was written.
         """
-        tensors = self._tensors
+        tensors = self.tensors
         if not noise and isinstance(tensors, Grown):
             tensors = without_noise(tensors)
-        return write_model(part, self.graph, tensors, self._origin, on_bytes=on_bytes)
+        return write_model(part, self.graph, tensors, self.origin, on_bytes=on_bytes)

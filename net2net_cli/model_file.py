@@ -57,6 +57,13 @@ class ModelFile:
         """How the checkpoint was grown so far."""
         return read_lineage(self.checkpoint.metadata)
 
+    def sidecar_warnings(self) -> list[str]:
+        """Whether the file beside it says something else than the spec that it holds."""
+        embedded = self.checkpoint.metadata.get(SPEC_KEY)
+        if self.spec_path is not None or embedded is None:
+            return []
+        return _sidecar_warning(self.path, self.path.with_suffix(".json"), embedded, self.graph)
+
 
 class FiniteTensors:
     """A source of tensors that refuses what is not a number."""
@@ -199,6 +206,16 @@ def lineage_step(
     """The record of one operation; `rounds` and `scaled` as in `Plan`."""
     arguments: dict[str, Any] = {**operation.arguments, "rounds": "scaled" if scaled else rounds}
     return Step(operation.name, arguments, operation.seed, operation.exact, teacher_sha256, __version__)
+
+
+def with_target(steps: Sequence[Step], graph: Graph) -> tuple[Step, ...]:
+    """A history that another step is to follow: what the last one led to is kept where no arguments of it say that.
+
+    As long as it is the last one, its student's own spec says so.
+    """
+    if not steps or not steps[-1].like or steps[-1].target is not None:
+        return tuple(steps)
+    return (*steps[:-1], replace(steps[-1], target=to_json_text(graph)))
 
 
 def write_model(

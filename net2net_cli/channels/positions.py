@@ -320,13 +320,18 @@ def run_student(labels: Labels, counts: Ints, *, indexed: bool = False) -> Stude
             flow.mix(axis, f"is the network's output `{output}`")
     student = dataclasses.replace(graph, layers=tuple(layers))
     _check_widths(student, graph, values)
-    factors = _factors(graph, flow)
-    return StudentRun(student, flow.gathers, flow.readings, factors)
+    factors, parts = _factors(graph, flow)
+    return StudentRun(student, flow.gathers, flow.readings, factors, values, parts)
 
 
-def _factors(graph: Graph, flow: PositionFlow) -> dict[Place, Floats]:
-    """Axes that follow the channels that they read: each copy's part is taken off before the reader."""
+def _factors(graph: Graph, flow: PositionFlow) -> tuple[dict[Place, Floats], dict[str, dict[int, Floats]]]:
+    """Axes that follow the channels that they read: each copy's part is taken off before the reader.
+
+    Returns:
+        axis of a tensor -> the parts; and value -> axis -> the parts of channels that it holds in place of channels.
+    """
     found: dict[Place, Floats] = {}
+    held: dict[str, dict[int, Floats]] = {}
     for place in [p for p in flow.gathers if p in flow.readings]:
         channels = flow.readings.pop(place).position
         for reader in flow.readers[place]:
@@ -335,17 +340,24 @@ def _factors(graph: Graph, flow: PositionFlow) -> dict[Place, Floats]:
                 before = absorber(graph, reader)
             except NoAbsorberError as none:
                 raise flow.refuse(str(none)) from None
-            for key in before.op.silent:
-                if key in before.op.tensors():
-                    found[before.name, key, 0] = _parts(flow, (before.name, key, 0), channels)
-    return found
+            owner = before.layer
+            for key in owner.op.silent:
+                if key in owner.op.tensors():
+                    found[owner.name, key, 0] = _parts(flow, (owner.name, key, 0), channels)
+            held |= {value: {axis: _each(channels)} for value, axis in before.values}
+    return found, held
 
 
 def _parts(flow: PositionFlow, place: Place, channels: Ints) -> Floats:
-    """`(width,)`: one over the number of copies, for each slice of a layer whose slices are the channels."""
+    """What each slice of a layer whose slices are the channels is multiplied by."""
     own = flow.gathers.get(place)
     if own is None or not np.array_equal(own.position, channels):
         raise flow.refuse(f"reads its channels in another order than `{place[0]}` makes them")
+    return _each(channels)
+
+
+def _each(channels: Ints) -> Floats:
+    """`(width,)`: one over the number of copies, for each slice."""
     copies: Floats = np.bincount(channels[0])[channels[0]].astype(np.float64)
     return 1.0 / copies
 

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from net2net_cli.architecture.flow import Axes
 from net2net_cli.architecture.graph import Graph
 from net2net_cli.channels.collected import Place
 from net2net_cli.channels.unions import Ints
+from net2net_cli.channels.values import Value, value_at
 
 Floats = npt.NDArray[np.float64]
 
@@ -55,9 +57,21 @@ class StudentRun:
         readings: axis of a tensor -> how it reads channels; unchanged axes are left out.
         factors: axis of a tensor that follows channels -> what each student slice is multiplied by besides, where the
             copies of a channel are read by weights that cannot share them out.
+        axes: positions on each axis of what each layer returns.
+        parts: what a layer returns -> axis -> what each slice is multiplied by, where it holds parts of channels that
+            are to be added up.
     """
 
     graph: Graph
     gathers: dict[Place, Gather] = field(default_factory=dict)
     readings: dict[Place, Reading] = field(default_factory=dict)
     factors: dict[Place, Floats] = field(default_factory=dict)
+    axes: dict[str, Axes] = field(default_factory=dict)
+    parts: dict[str, dict[int, Floats]] = field(default_factory=dict)
+
+    def values(self, teacher: Graph) -> dict[str, Value]:
+        """What each layer returns, in terms of what it returns in the teacher."""
+        shapes, parts = teacher.shapes, self.parts
+        return {
+            n.name: value_at(n.name, shapes[n.name], self.axes[n.name], parts.get(n.name, {})) for n in teacher.layers
+        }

@@ -8,6 +8,7 @@ before it: the affine layer whose output it reads gives each of the c copies of 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from net2net_cli.architecture.graph import Graph, Layer
 from net2net_cli.architecture.ops import Op, arithmetic, conv, dropout, join, norm, reduce, shape
@@ -30,22 +31,39 @@ class NoAbsorberError(Exception):
     """No layer can give the copies that a tied axis reads their part; says why, as a clause about the reader."""
 
 
-def absorber(graph: Graph, reader: Layer) -> Layer:
-    """The affine layer, or the owner of its weights, before a tied reader that gives each copy its part.
+@dataclass(frozen=True, slots=True)
+class Absorber:
+    """What gives each copy that a tied reader reads its part.
+
+    Attributes:
+        layer: the affine layer, or the owner of its weights.
+        values: from the reader's input back to what the affine layer returns, each with the axis of its channels: what
+            holds parts of channels, in place of channels.
+    """
+
+    layer: Layer
+    values: tuple[tuple[str, int], ...]
+
+
+def absorber(graph: Graph, reader: Layer) -> Absorber:
+    """What gives the copies before a tied reader their part.
 
     Raises:
         NoAbsorberError: there is none, or others read it too.
     """
     made, now = reader.inputs[0], reader
     axis = _channel_axis(reader.op, len(graph.shapes[made]))
+    values: list[tuple[str, int]] = []
     while True:
+        if axis is not None:
+            values.append((made, axis))
         layer = graph.by_name.get(made)
         if layer is None:
             raise _none(f"`{made}` is the network's input")
         if graph.readers[made] != [now] or made in graph.output_values():
             raise _none(f"`{made}` is read by others too")
         if isinstance(layer.op, AFFINE):
-            return _checked(graph, layer, axis, reader)
+            return Absorber(_checked(graph, layer, axis, reader), tuple(values))
         if not _homogeneous(layer.op):
             raise _none(f"`{made}` ({layer.op.name}) is neither")
         axis = None if axis is None else _axis_before(layer.op, axis)

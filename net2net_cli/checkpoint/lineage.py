@@ -33,6 +33,7 @@ class Step:
         exact: whether the student computes what the teacher computes.
         teacher_sha256: of the file that was grown, or `UNKNOWN_SHA256` as long as it is being computed.
         tool_version: of net2net.
+        target: the spec that a growth after another network led to, in a history that goes on behind it.
     """
 
     operation: str
@@ -41,6 +42,12 @@ class Step:
     exact: bool
     teacher_sha256: str
     tool_version: str
+    target: str | None = None
+
+    @property
+    def like(self) -> bool:
+        """Whether it was done after the spec of another network, of which the arguments say too little to repeat it."""
+        return self.operation == "grow" or "like" in self.arguments
 
 
 def student_metadata(
@@ -99,9 +106,15 @@ def read_lineage(metadata: Mapping[str, str]) -> list[Step]:
 
 
 def _lineage_text(steps: Sequence[Step]) -> str:
-    records = [{**{key: getattr(step, key) for key in _KINDS}, "arguments": dict(step.arguments)} for step in steps]
-    # ASCII, so that even an argument that is not Unicode (a file name may be that) can be written
-    return json.dumps(records, sort_keys=True, allow_nan=False)
+    # ASCII, so that even an argument that is not Unicode (a file name may be that) can be written. The order of
+    # arguments is kept: widths are drawn layer by layer as they were named.
+    return json.dumps([_record(step) for step in steps], allow_nan=False)
+
+
+def _record(step: Step) -> dict[str, Any]:
+    record: dict[str, Any] = {key: getattr(step, key) for key in sorted(_KINDS)}
+    record["arguments"] = {key: step.arguments[key] for key in sorted(step.arguments)}
+    return record if step.target is None else {**record, "target": step.target}
 
 
 def _read_step(place: str, record: Any) -> Step:
@@ -111,7 +124,8 @@ def _read_step(place: str, record: Any) -> Step:
     values = {key: _field(place, record, key, kinds) for key, kinds in _KINDS.items()}
     if not _SHA256.fullmatch(values["teacher_sha256"]):
         raise _malformed(f"{place}.teacher_sha256", "is not a SHA-256 in hex")
-    return Step(**values)
+    target = _field(place, record, "target", (str,)) if "target" in record else None
+    return Step(**values, target=target)
 
 
 _KINDS: dict[str, tuple[type, ...]] = {

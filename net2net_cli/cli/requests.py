@@ -35,6 +35,17 @@ def widths_or_like(
     return found
 
 
+def only_type(dtype: str | None, *, float64: bool) -> str | None:
+    """The type that `--dtype` and `--float64` ask for.
+
+    Raises:
+        UsageError: they ask for two.
+    """
+    if float64 and dtype not in (None, "float64"):
+        raise UsageError(f"`--float64` and `--dtype {dtype}` name two types", "leave one of them out")
+    return "float64" if float64 else dtype
+
+
 def finite(option: str, value: float | None) -> None:
     """Refuse NaN and infinity, which are numbers to a parser.
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from net2net_cli.architecture.graph import Graph, Layer
 from net2net_cli.architecture.ops import conv, norm
+from net2net_cli.channels.values import Slices, Value, same_values
 from net2net_cli.errors import UsageError
 from net2net_cli.growth.apply import Tensors
 from net2net_cli.growth.batch_norm import (
@@ -55,6 +56,7 @@ class _Growing:
 
     teacher: Graph
     graph: Graph
+    values: dict[str, Value]
     made: dict[str, TensorPlan] = field(default_factory=dict)
     rounds: bool = False
     notes: list[str] = field(default_factory=list)
@@ -83,7 +85,7 @@ def plan_deepen(
     options = options or DeepenOptions()
     _check_options(options)
     singles, blocks = _named(graph, layers)
-    growing = _Growing(graph, graph)
+    growing = _Growing(graph, graph, same_values(graph))
     sites = {layer.name: _sites(graph, layer) for layer in singles}
     measured = measure(_values(sites)) if measure else {}
     for name, places in sites.items():
@@ -160,6 +162,7 @@ def _deepen_layer(
         before = growing.graph
         new = insert(before, sites[0], options.kernel, alone=alone, original=growing.teacher)
         growing.graph = new.graph
+        _claim(growing, new, sites[0], first=_pair_factors(growing, new, tensors)[0])
         behind = [new.behind, *(_insert_again(growing, new, sites[0], site, before) for site in sites[1:])]
         _fill_layer(growing, new, sites[0], moments, tensors)
         sites = [replace(site, value=value) for site, value in zip(sites, behind, strict=True)]
@@ -182,6 +185,9 @@ def _insert_again(growing: _Growing, new: Inserted, first: Site, site: Site, bef
         for layer in layers
     ]
     growing.graph = insert_behind(growing.graph, site.value, again, names[new.behind])
+    own = growing.values[site.value].name
+    claimed = {names[old]: replace(growing.values[old], name=own) for old in names if old in growing.values}
+    growing.values |= claimed
     return names[new.behind]
 
 
@@ -199,6 +205,24 @@ def _moments(
     return moments_behind(site.activation.op, weight, bias)
 
 
+def _pair_factors(growing: _Growing, new: Inserted, tensors: Tensors | None) -> tuple[float, float]:
+    """What the two layers of a pair multiply by."""
+    return (1.0, 1.0) if new.pair is None else unit_product(new.pair, _stored_type(growing, tensors))
+
+
+def _claim(growing: _Growing, new: Inserted, site: Site, *, first: float) -> None:
+    """What the new layers return: what they stand behind, or x and −x times `first` in a pair."""
+    own = growing.values[site.value]
+    through = own
+    if new.pair is not None:
+        axis = len(own.axes) - 1 if isinstance(site.layer.op, conv.Linear) else 1
+        both = Slices(np.tile(np.arange(site.width), 2), site.width, np.repeat([first, -first], site.width))
+        through = Value(own.name, tuple(both if i == axis else old for i, old in enumerate(own.axes)))
+    growing.values |= {name: through for name in (new.first, new.norm) if name is not None}
+    if new.pair is None or new.last is not None:
+        growing.values[new.behind] = own
+
+
 def _fill_layer(
     growing: _Growing,
     new: Inserted,
@@ -211,7 +235,7 @@ def _fill_layer(
     if new.pair is None:
         _make(growing, layer, {"weight": Fill("dirac", 1.0), "bias": zero})
     else:
-        first, last = unit_product(new.pair, _stored_type(growing, tensors))
+        first, last = _pair_factors(growing, new, tensors)
         _make(growing, layer, {"weight": Fill("split_pair", first), "bias": zero})
         if new.last is not None:
             _make(growing, growing.graph.by_name[new.last], {"weight": Fill("join_pair", last), "bias": zero})
@@ -280,6 +304,8 @@ def _deepen_block(growing: _Growing, name: str, count: int) -> None:
         twin = repeat(growing.graph, block, template)
         growing.graph = twin.graph
         for new, old in twin.sources.items():
+            if old == block.out:
+                growing.values[new] = growing.values[old]
             _copy_or_silence(growing, new, old, silent=new in twin.silenced)
         block, template = find_block(growing.graph, twin.name), twin.name
 
@@ -304,4 +330,5 @@ def _plan(growing: _Growing, operation: Operation) -> Plan:
         name: growing.made.get(name) or TensorPlan(name, slot.shape, name)
         for name, _, _, slot in growing.graph.tensors()
     }
-    return Plan(growing.teacher, growing.graph, tensors, operation, growing.rounds, tuple(growing.notes))
+    notes, values = tuple(growing.notes), growing.values
+    return Plan(growing.teacher, growing.graph, tensors, operation, growing.rounds, notes, values=values)

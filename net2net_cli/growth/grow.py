@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from net2net_cli.architecture.graph import Graph, Layer, NetworkInput
 from net2net_cli.architecture.ops import TensorSlot, norm
 from net2net_cli.architecture.ops.opaque import Opaque
+from net2net_cli.channels.values import Value, same_values
 from net2net_cli.errors import GrowthRefusedError
 from net2net_cli.growth.align import Alignment, IdentityLayer, align, matched_target
 from net2net_cli.growth.apply import Grown, Tensors
@@ -40,7 +41,22 @@ def plan_grow(teacher: Graph, target: Graph, tensors: Tensors, options: WidenOpt
     filled = _Filled(alignment, teacher, wider, tensors)
     operation = Operation("grow", {"like": target.name, "split": options.split}, options.seed, exact=True)
     rounds = filled.rounds or (wider is not None and wider.rounds)
-    return Plan(teacher, target, filled.plans, operation, rounds, scaled=wider is not None and wider.scaled)
+    values = _values(alignment, wider.values if wider else same_values(teacher))
+    scaled = wider is not None and wider.scaled
+    return Plan(teacher, target, filled.plans, operation, rounds, scaled=scaled, values=values)
+
+
+def _values(alignment: Alignment, middle: Mapping[str, Value]) -> dict[str, Value]:
+    """What the target's layers return: by their counterparts, or for new ones by the value that passes through them."""
+    through = {block.out: block.stream for block in alignment.blocks}
+    for chain in alignment.layers:
+        for new in (chain.layer, chain.norm, chain.activation):
+            through |= {} if new is None else {new.name: chain.stream}
+    found: dict[str, Value] = {}
+    for layer in alignment.target.layers:
+        known = middle.get(alignment.matched.get(layer.name, "")) or found.get(through.get(layer.name, ""))
+        found |= {} if known is None else {layer.name: known}
+    return found
 
 
 def _inputs(teacher: Graph, target: Graph) -> tuple[NetworkInput, ...]:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from net2net_cli.architecture.graph import Graph
 from net2net_cli.channels.unions import Ints
+from net2net_cli.channels.values import Value
 
 MEAN: Final = -1
 """In an axis map: the mean of all of the teacher's slices."""
@@ -135,6 +136,8 @@ class Plan:
             outputs agree to the stored type's precision and no better.
         notes: for people: what was decided where they left it open.
         scaled: whether these are weights of whole layers, whose roundings add up in the outputs.
+        values: what layers of the student return, in terms of what layers of the teacher return. A layer that is left
+            out returns nothing that the teacher has. New batch norms are the identity in eval mode alone.
     """
 
     teacher: Graph
@@ -144,6 +147,7 @@ class Plan:
     rounds: bool = False
     notes: tuple[str, ...] = field(default=())
     scaled: bool = False
+    values: Mapping[str, Value] = field(default_factory=dict)
 
     @property
     def changed(self) -> list[TensorPlan]:

@@ -92,10 +92,15 @@ def parse_recipe(text: str, *, where: str) -> list[Instruction]:
     if found or not isinstance(operations, list) or not 0 < len(operations) <= MAX_OPERATIONS:
         said = f"`{next(iter(found))}` is no key of a recipe" if found else "it has no list of `[[operation]]`"
         raise InputError(f"{where} is no recipe: {said}", "`net2net diff --recipe` prints an example")
-    return [_instruction(entry, f"operation {i} of {where}") for i, entry in enumerate(operations, start=1)]
+    return [instruction(entry, f"operation {i} of {where}") for i, entry in enumerate(operations, start=1)]
 
 
-def _instruction(entry: Any, place: str) -> Instruction:
+def instruction(entry: Any, place: str) -> Instruction:
+    """One operation, its `name` among its arguments.
+
+    Raises:
+        InputError: it is none; says where, and what was needed.
+    """
     name = entry.pop("name", None) if isinstance(entry, dict) else None
     if not isinstance(name, str) or name not in ARGUMENTS:
         raise InputError(f"{place} has the name {name!r}", f"an operation is one of {', '.join(ARGUMENTS)}")

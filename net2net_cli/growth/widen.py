@@ -290,7 +290,8 @@ def _plan(labels: Labels, run: StudentRun, options: WidenOptions, operation: Ope
     notes = (*notes, *_tail_notes(labels, run), *_index_notes(labels.graph, run.graph))
     scaled = any(g.factor != 1 for g in run.gathers.values()) or any(r.factor != 1 for r in run.readings.values())
     rounds = scaled or any(_rounds(factor) for factor in run.factors.values())
-    return Plan(labels.graph, run.graph, tensors, operation, rounds, notes, scaled=rounds)
+    values = run.values(labels.graph)
+    return Plan(labels.graph, run.graph, tensors, operation, rounds, notes, scaled=rounds, values=values)
 
 
 def _rounds(factor: npt.NDArray[np.float64]) -> bool:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import replace
+from typing import Protocol, get_args
 
+import numpy as np
 import torch
 from torch import nn
 
-from net2net_cli.architecture.graph import Graph
+from net2net_cli.architecture.depth import depth
+from net2net_cli.architecture.graph import Graph, Mode
 from net2net_cli.architecture.shapes import show
-from net2net_cli.checking import Checking, Exactness
+from net2net_cli.checking import Checking, Exactness, RunLevel
 from net2net_cli.checkpoint.safetensors_header import TensorInfo
 from net2net_cli.errors import InputError, UsageError
-from net2net_cli.runtime.compare import Comparison, compare, default_tolerance
+from net2net_cli.runtime.compare import Comparison, compare
+from net2net_cli.runtime.draws import Values
+from net2net_cli.runtime.expected import why_different
 from net2net_cli.runtime.inputs import load_inputs, random_inputs
 from net2net_cli.runtime.machine import default_dtype, pick_device
+from net2net_cli.runtime.running import Batch
+from net2net_cli.runtime.tolerance import Tolerance, default_tolerance
 
 DTYPES = {
     "float64": torch.float64,
@@ -22,6 +29,7 @@ DTYPES = {
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
 }
+HALF = ("bfloat16", "float16")
 STORED = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
@@ -35,6 +43,15 @@ class Model(Protocol):
         """Whether growing it rounded stored values, and of what."""
         ...
 
+    @property
+    def exact(self) -> bool:
+        """Whether it is meant to compute what the network computes that it was grown from."""
+        ...
+
+    def tensor(self, name: str) -> np.ndarray:
+        """One of its tensors."""
+        ...
+
     def tensor_info(self, name: str) -> TensorInfo:
         """Stored type and shape of a tensor."""
         ...
@@ -44,31 +61,64 @@ class Model(Protocol):
         ...
 
 
-def compare_models(teacher: Model, student: Model, checking: Checking) -> Comparison:
+def compare_models(teacher: Model, student: Model, checking: Checking, values: Values | None = None) -> Comparison:
     """Run both on the same inputs and compare what they return.
+
+    Args:
+        teacher: a network.
+        student: another one, of the same inputs.
+        checking: how.
+        values: what of the teacher the student's layers return, as far as it is known; in training those that draw at
+            random draw alike.
 
     Raises:
         UsageError: an unknown dtype, or inputs that are not there.
         InputError: the two networks do not take the same inputs.
         MachineError: the device is not there, or its memory does not suffice.
     """
+    if checking.level not in get_args(RunLevel):
+        raise UsageError(
+            f"`{checking.level}` is no level at which networks are run", "`outputs` or `train`; see `prove`"
+        )
     _check_inputs(teacher.graph, student.graph)
     device = pick_device(checking.device)
-    dtype = _dtype(checking.dtype) or default_dtype(device)
+    dtype = _dtype(checking) or default_dtype(device)
+    mode: Mode = "train" if checking.level == "train" else "eval"
+    found = compare(
+        teacher.to_module(),
+        student.to_module(),
+        _batches(teacher.graph, checking),
+        device=device,
+        dtype=dtype,
+        tolerance=_tolerance(teacher, student, checking, dtype, mode),
+        mode=mode,
+        autocast=checking.autocast,
+        values=values,
+    )
+    return found if found.passed else replace(found, explanation=why_different(teacher, student, mode))
+
+
+def _batches(graph: Graph, checking: Checking) -> list[Batch]:
     if checking.batch < 1:
         raise UsageError(f"{checking.batch} inputs are none", "use `--batch 1` or more")
     if checking.inputs is not None:
-        batches = load_inputs(checking.inputs, teacher.graph, batch=checking.batch).batches
-    else:
-        batches = [random_inputs(teacher.graph, checking.batch, checking.seed, torch.float64)]
-    tolerance = checking.tolerance
-    if tolerance is None:
-        tolerance = default_tolerance(dtype, stored_type(student), student.exactness)
-    modules = (teacher.to_module(), student.to_module())
-    return compare(*modules, batches, device=device, dtype=dtype, tolerance=tolerance, mode=checking.mode)
+        return load_inputs(checking.inputs, graph, batch=checking.batch).batches
+    return [random_inputs(graph, checking.batch, checking.seed, torch.float64)]
 
 
-def _dtype(name: str | None) -> torch.dtype | None:
+def _tolerance(teacher: Model, student: Model, checking: Checking, dtype: torch.dtype, mode: Mode) -> Tolerance | float:
+    """What was asked for, or what the type and the depth allow."""
+    if checking.tolerance is not None:
+        return checking.tolerance
+    layers = max(depth(model.graph, mode) for model in (teacher, student))
+    back = mode == "train" and dtype == torch.float64
+    return default_tolerance(dtype, stored_type(student), student.exactness, layers, back=back)
+
+
+def _dtype(checking: Checking) -> torch.dtype | None:
+    name = checking.dtype
+    if checking.autocast and name not in HALF:
+        raise UsageError("`--autocast` needs a type to run in", f"add `--dtype {HALF[0]}` or `--dtype {HALF[1]}`")
     if name is None:
         return None
     if name not in DTYPES:
