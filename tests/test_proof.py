@@ -187,6 +187,16 @@ def test_the_bits_of_nan_are_compared(tmp_path: Path) -> None:
     assert (difference.bits.expected.bits, difference.bits.found.bits) == ("0x7fc00001", "0x7fc00003")
 
 
+def test_a_bit_that_makes_an_infinity_is_a_difference_and_no_unreadable_file(
+    teacher: Net2Net, student: Net2Net
+) -> None:
+    weight = student.tensor("fc.weight").copy()
+    weight[0, 0] = np.inf
+    strict = Net2Net.load(path_of(with_tensors(student, {"fc.weight": weight})))  # no reading of NaN
+    (difference,) = strict.prove(Net2Net.load(path_of(teacher))).differences
+    assert difference.bits.found.value == np.inf
+
+
 def test_a_difference_names_the_teacher_s_element(teacher: Net2Net, student: Net2Net) -> None:
     """Of a tensor that is only gathered, the expected number is the one that the teacher has there."""
     header, _ = layout(path_of(student))
