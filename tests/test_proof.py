@@ -323,6 +323,8 @@ def test_an_approximate_student_replays_and_is_not_claimed_to_compute_the_same(
     assert "was not meant to keep what the network computes" in refusal(proof).message
     damaged = with_flipped_bit(student, "conv1.weight", 0).prove(teacher)
     assert not damaged.replays
+    claimed = with_lineage(student, lambda step: step.update(exact=True))
+    assert not claimed.prove(teacher).passed  # whatever the lineage claims
 
 
 def test_a_stream_that_had_to_be_scaled_is_proved_up_to_rounding(tmp_path: Path) -> None:
@@ -460,6 +462,7 @@ def with_lineage(model: Net2Net, change: Callable[[dict[str, Any]], Any]) -> Net
         (lambda s: s["arguments"].update(layers=["conv1"]), "`layers` of step 1 of the student's lineage"),
         (lambda s: s["arguments"].update(layers={"conv9": 3}), "`conv9` names no layer"),
         (lambda s: s["arguments"].update(sed=3), "unknown key `sed`"),
+        (lambda s: s.update(arguments={"like": None, "noise": "x"}), "`noise` of step 1"),
         (lambda s: s.update(operation="grow", arguments={"like": "x"}, target="{"), "`target` of step 1"),
     ],
 )
