@@ -198,7 +198,8 @@ def _first_change(expected: Graph, found: Graph) -> str:
             said = ", ".join(f"{key} {now!r}, and {was!r}" for key, (was, now) in change.attributes.items())
             return f"`{change.name}` has in the student's spec {said} by its growth"
         what = {"new": "is in the student's spec, and not in", "gone": "is not in the student's spec, but in"}
-        return f"`{change.name}` {what.get(change.kind, 'is another layer in the student’s spec than in')} its growth"
+        other = "is another layer in the student's spec than in"
+        return f"`{change.name}` {what.get(change.kind, other)} its growth"
     for ours, theirs in zip(expected.layers, found.layers, strict=False):
         if ours != theirs:
             return f"`{theirs.name}` stands or reads elsewhere in the student's spec than its growth has it"

@@ -425,6 +425,10 @@ def test_every_batch_norm_that_is_inserted_passes_for_the_identity(dtype: npt.DT
     assert (stored.dtype, weight.dtype) == (dtype, dtype)
     assert is_identity(weight, mean, mean, stored, eps)
     assert not is_identity(weight, np.nextafter(mean, 9, dtype=dtype), mean, stored, eps)
+    for lost in (np.inf, np.nan, 1e30):  # x − 1e30 + 1e30 is 0
+        far = mean.copy()
+        far[3] = lost
+        assert not is_identity(weight, far, far, stored, eps)
     for channel in range(variance.size):
         other = weight.copy()
         other[channel] = np.nextafter(other[channel], 9, dtype=dtype)
