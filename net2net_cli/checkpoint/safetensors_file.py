@@ -26,7 +26,8 @@ from net2net_cli.checkpoint.safetensors_header import (
     fail,
     storage_order,
 )
-from net2net_cli.errors import CheckpointError, UsageError
+from net2net_cli.checkpoint.writeback import STRIDE, start_writeback
+from net2net_cli.errors import CheckpointError, Net2NetError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -253,6 +254,7 @@ class _Output:
         self._path = path
         self._needed = needed
         self._writing: Background[None] | None = None
+        self._since_writeback = 0
 
     def __enter__(self) -> Self:
         flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0)
@@ -262,7 +264,7 @@ class _Output:
             if os.fstat(self._descriptor).st_size:
                 os.ftruncate(self._descriptor, 0)
         except OSError as error:
-            raise explain_os_error(error, self._path, "write", needed=self._needed) from error
+            raise self._explained(error) from error
         return self
 
     def __exit__(
@@ -281,7 +283,10 @@ class _Output:
             os.close(self._descriptor)  # where network disks say that they are full
         except OSError as failed:
             if error is None:
-                raise explain_os_error(failed, self._path, "write", needed=self._needed) from failed
+                raise self._explained(failed) from failed
+
+    def _explained(self, error: OSError) -> Net2NetError:
+        return explain_os_error(error, self._path, "write", needed=self._needed)
 
     def write(self, data: bytes | memoryview) -> None:
         """Append all of `data`, which must not change until the next call returns; errors may be raised by that."""
@@ -305,13 +310,20 @@ class _Output:
         try:
             while rest:
                 rest = rest[os.write(self._descriptor, rest[:_PIECE]) :]
+            self._since_writeback += len(data)
+            if self._since_writeback >= STRIDE:
+                self._since_writeback = 0
+                start_writeback(self._descriptor)
         except OSError as error:
-            raise explain_os_error(error, self._path, "write", needed=self._needed) from error
+            raise self._explained(error) from error
 
     def rewrite_start(self, data: bytes) -> None:
         """Overwrite the file's first bytes."""
         self._finish()
-        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        try:
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+        except OSError as error:
+            raise self._explained(error) from error
         self.write(data)
 
 
