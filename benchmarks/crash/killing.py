@@ -28,7 +28,7 @@ class Tally:
     """What came of the kills of one scenario.
 
     Attributes:
-        seconds: of the undisturbed runs by which moments are chosen; moments are uniform from 0 to the longest.
+        seconds: of the undisturbed runs by which moments are chosen, which are uniform from 0 to these.
         running: kills that met a running process.
         found: how often each of `FOUND` was there.
         part_files: kills that left temporary files behind.
@@ -70,15 +70,29 @@ def name_of(found: Pair, new: Pair, old: Pair | None) -> str | None:
     return states.get(found)
 
 
-def kill_often(scenario: Scenario, kills: int, folder: Path, rng: random.Random, *, jobs: int, proof: bool) -> Tally:
-    """Kill a scenario's command at moments that are uniform over its run time, and check what is there each time."""
+def kill_often(
+    scenario: Scenario, kills: int, folder: Path, rng: random.Random, *, jobs: int, proof: bool, between: int = 20
+) -> Tally:
+    """Kill a scenario's command at moments that are uniform over its run time, and check what is there each time.
+
+    Args:
+        scenario: what is killed.
+        kills: how often.
+        folder: for its files.
+        rng: for the moments.
+        jobs: how many run at a time.
+        proof: whether the student that the others are compared with is proved.
+        between: kills after which the run time is measured again, since machines have other work too.
+    """
     tally = Tally(scenario.name)
-    with _Stage(scenario, folder, jobs) as stage:
-        tally.seconds = [stage.undisturbed(i) for i in range(2)]
+    with _Stage(scenario, folder, jobs) as stage, ThreadPoolExecutor(jobs) as pool:
+        stage.first()
         if proof:
             stage.prove(tally)
-        moments = [rng.uniform(0.0, max(tally.seconds)) for _ in range(kills)]
-        with ThreadPoolExecutor(jobs) as pool:
+        for start in range(0, kills, between):
+            longest = max(pool.map(lambda _: stage.undisturbed(), range(jobs)))
+            tally.seconds.append(longest)
+            moments = [rng.uniform(0.0, longest) for _ in range(min(between, kills - start))]
             list(pool.map(lambda moment: stage.kill(moment, tally), moments))
     return tally
 
@@ -103,16 +117,20 @@ class _Stage:
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.folder)
 
-    def undisturbed(self, turn: int) -> float:
-        """Seconds of a run that nobody kills; the first one's student is what others are compared with."""
+    def first(self) -> None:
+        """A run that nobody kills, with whose student others are compared; it also finds the caches cold."""
+        with self._place() as place:
+            _finish(self.scenario.run(place / f"{NAME}.safetensors"))
+            self.new = look(place)
+            shutil.copytree(place, self.folder / "new")
+
+    def undisturbed(self) -> float:
+        """Seconds of a run that nobody kills."""
         with self._place() as place:
             start = time.perf_counter()
             _finish(self.scenario.run(place / f"{NAME}.safetensors"))
             seconds = time.perf_counter() - start
-            if turn == 0:
-                self.new = look(place)
-                shutil.copytree(place, self.folder / "new")
-            elif look(place) != self.new:
+            if look(place) != self.new:
                 raise AssertionError(f"{self.scenario.name}: the same command made other bytes")
         return seconds
 

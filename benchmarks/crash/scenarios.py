@@ -13,12 +13,12 @@ from net2net_cli.model_file import Origin
 SAMPLES = Path(__file__).parents[2] / "sample_checkpoints"
 PYTHON = [sys.executable, "-m", "net2net_cli"]
 RECIPE = """\
-[[step]]
-operation = "widen"
+[[operation]]
+name = "widen"
 layers = {"%s" = "1.25x"}
 
-[[step]]
-operation = "deepen"
+[[operation]]
+name = "deepen"
 layers = ["%s"]
 """
 LARGE_SOURCE = """\

@@ -72,6 +72,49 @@ def test_the_spec_is_there_before_the_checkpoint(tmp_path: Path, monkeypatch: py
     assert seen == [("s.safetensors", {"s.json"})]
 
 
+@pytest.mark.parametrize("older", [False, True])
+def test_files_reach_the_disk_before_they_have_their_names_and_names_before_the_next_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, older: bool
+) -> None:
+    """A file system that loses its power may have written renames before the files' contents, and in any order."""
+    if older:
+        publish_to(tmp_path / "s.safetensors")
+    fsync, replace, link = os.fsync, os.replace, os.link
+    unsynced, unsynced_names = {"s.json", "s.safetensors"}, set[str]()
+    by_inode: dict[int, str] = {}
+
+    def synced(descriptor: int) -> None:
+        inode = os.fstat(descriptor).st_ino
+        if inode == tmp_path.stat().st_ino:
+            unsynced_names.clear()
+        for path in tmp_path.iterdir():
+            if path.stat().st_ino == inode:
+                by_inode[inode] = path.read_bytes().decode()
+        fsync(descriptor)
+
+    def named(source: Path, target: Path) -> None:
+        if not Path(target).name.startswith("."):
+            assert not unsynced_names
+            assert by_inode[Path(source).stat().st_ino] == Path(source).read_text()
+            unsynced.discard(Path(target).name)
+        unsynced_names.add(Path(target).name)
+
+    def replaced(source: Path, target: Path) -> None:
+        named(source, target)
+        replace(source, target)
+
+    def linked(source: Path, target: Path, **keywords: bool) -> None:
+        if not Path(target).name.startswith("."):
+            named(source, target)
+        link(source, target, **keywords)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    monkeypatch.setattr(os, "link", linked)
+    publish_to(tmp_path / "s.safetensors", force=older)
+    assert (unsynced, unsynced_names) == (set(), set())
+
+
 def test_a_failing_commit_leaves_no_temporary_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(descriptor: int, data: bytes) -> int:
         raise OSError(errno.ENOSPC, "full")
