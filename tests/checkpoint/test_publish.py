@@ -77,11 +77,13 @@ def test_files_reach_the_disk_before_they_have_their_names_and_names_before_the_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, older: bool
 ) -> None:
     """A file system that loses its power may have written renames before the files' contents, and in any order."""
+    header = json.dumps({"__metadata__": {"net2net.spec": SPEC}}).encode()
+    checkpoint = len(header).to_bytes(8, "little") + header
     if older:
-        publish_to(tmp_path / "s.safetensors")
+        publish_to(tmp_path / "s.safetensors", checkpoint)
     fsync, replace, link = os.fsync, os.replace, os.link
     unsynced, unsynced_names = {"s.json", "s.safetensors"}, set[str]()
-    by_inode: dict[int, str] = {}
+    by_inode: dict[int, bytes] = {}
 
     def synced(descriptor: int) -> None:
         inode = os.fstat(descriptor).st_ino
@@ -89,13 +91,13 @@ def test_files_reach_the_disk_before_they_have_their_names_and_names_before_the_
             unsynced_names.clear()
         for path in tmp_path.iterdir():
             if path.stat().st_ino == inode:
-                by_inode[inode] = path.read_bytes().decode()
+                by_inode[inode] = path.read_bytes()
         fsync(descriptor)
 
     def named(source: Path, target: Path) -> None:
         if not Path(target).name.startswith("."):
             assert not unsynced_names
-            assert by_inode[Path(source).stat().st_ino] == Path(source).read_text()
+            assert by_inode[Path(source).stat().st_ino] == Path(source).read_bytes()
             unsynced.discard(Path(target).name)
         unsynced_names.add(Path(target).name)
 
@@ -111,7 +113,7 @@ def test_files_reach_the_disk_before_they_have_their_names_and_names_before_the_
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(os, "replace", replaced)
     monkeypatch.setattr(os, "link", linked)
-    publish_to(tmp_path / "s.safetensors", force=older)
+    publish_to(tmp_path / "s.safetensors", checkpoint, force=older)
     assert (unsynced, unsynced_names) == (set(), set())
 
 
