@@ -134,7 +134,8 @@ def prove(teacher: Net2Net, student: Net2Net, *, on_bytes: Callable[[int], None]
         on_bytes: told the size of each block that was compared.
 
     Raises:
-        InputError: the student has no lineage, was grown from another teacher, or by steps that cannot be repeated.
+        InputError: the student has no lineage, was grown from another teacher, or by steps that cannot be repeated; or
+            a file was changed meanwhile.
     """
     teacher, student = _as_stored(teacher), _as_stored(student)
     try:
@@ -143,6 +144,9 @@ def prove(teacher: Net2Net, student: Net2Net, *, on_bytes: Callable[[int], None]
         check_teacher(teacher, student)  # which would be the better reason
         raise
     proof = _compared(again, teacher, student, on_bytes)
+    for model in (teacher, student):
+        if model.file is not None:
+            model.file.checkpoint.check_unchanged()
     if not proof.replays:
         # Only now: equal bits say more than an equal digest, which takes longer than all the rest.
         check_teacher(teacher, student)
