@@ -3,12 +3,15 @@
 #   make PYTHON=python3.12 …    the interpreter that makes `.venv` (3.11 or newer)
 #   make VENV=/some/where …     another place for it
 #   make test TESTS=tests/cli   some of the tests
+#   make crash KILLS=100 CRASH='--gib 1'   fewer kills, on a large checkpoint; CRASH=--help says what else
 #   make coverage-sweep SWEEP='--networks "resnet*" --minutes 20'   some of the sweep; SWEEP=--help says what else
 
 VENV ?= .venv
 TESTS ?= tests
 WORKERS ?= auto
 BENCH_GIB ?= 1
+KILLS ?= 1000
+CRASH ?=
 SWEEP ?=
 DEMO_OUTPUT ?= demo_output
 
@@ -26,7 +29,7 @@ find_python = for python in $(CANDIDATES); do "$$python" -c '$(RECENT)' 2>/dev/n
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-slow lint format bench coverage-sweep samples clean
+.PHONY: help setup demo test test-slow lint format bench crash coverage-sweep samples clean
 
 help: ## this list
 	@echo "net2net: grow trained networks without changing what they compute"
@@ -58,6 +61,9 @@ format: $(READY) ## let ruff format the code, and fix what it can
 
 bench: $(BENCH_READY) ## speed and memory beside what they are measured by; BENCH_GIB=4 for the full size
 	@$(BIN)/python -m benchmarks --gib $(BENCH_GIB)
+
+crash: $(READY) ## kill runs with SIGKILL at random moments, and look at what they leave; KILLS=1000
+	@$(BIN)/python -m benchmarks.crash --kills $(KILLS) $(CRASH)
 
 # What was found stays in coverage_output/, which `make clean` leaves alone: a sweep goes on where it stopped.
 coverage-sweep: $(BENCH_READY) ## grow every layer of torchvision's networks, for hours; writes docs/COVERAGE.md

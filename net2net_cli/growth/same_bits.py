@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from math import prod
 from threading import Lock
 from typing import Any
 
 import numpy as np
 
 from net2net_cli.checkpoint.background import Background
-from net2net_cli.growth.apply import Array, Grown, ReusedMemory, Tensors
+from net2net_cli.growth.apply import Array, Grown, ReusedMemory
+from net2net_cli.growth.source import Source, Tensors
 
 BLOCK_BYTES = 1 << 20
 """Small enough that a block is compared while it is in the processor's cache."""
@@ -57,7 +60,7 @@ def different_tensors(
     Args:
         names: of tensors that have the same type and shape in both.
         expected: such as a growth, whose tensors are computed a block at a time.
-        found: whose tensors are read at once, as those of a mapped file.
+        found: such as a file, which is read likewise.
         on_bytes: told the size of each block that was compared, by one thread at a time.
     """
     # Largest first, so that no thread is left with a large one at the end.
@@ -126,13 +129,13 @@ def _difference(
     name: str, expected: Tensors, found: Tensors, memory: ReusedMemory, shared: _Shared
 ) -> BitDifference | None:
     """Block by block; unfinished where another thread has failed."""
-    array = found.read(name)
-    flat = np.ascontiguousarray(array).reshape(-1)
+    written = Source(found, name, whole_from=0)
+    size = prod(written.shape)
     first: tuple[int, Element, Element] | None = None
     at = count = 0
     for block in _blocks(expected, name, memory):
         wanted = np.ascontiguousarray(block).reshape(-1)
-        there = flat[at : at + wanted.size]
+        there = written.elements(at, at + wanted.size, partial(memory.array, "written"))
         if not _equal(wanted, there):
             places = np.flatnonzero((_bytes(wanted) != _bytes(there)).reshape(wanted.size, -1).any(axis=1))
             place = int(places[0])
@@ -142,12 +145,12 @@ def _difference(
         if shared.stopped:
             return None
         shared.tell(block.nbytes)
-    if at != flat.size:
-        raise AssertionError(f"the blocks of {name} have {at} elements, and the tensor has {flat.size}")
+    if at != size:
+        raise AssertionError(f"the blocks of {name} have {at} elements, and the tensor has {size}")
     if first is None:
         return None
-    index = tuple(int(i) for i in np.unravel_index(first[0], array.shape))
-    return BitDifference(name, index, first[1], first[2], count, flat.size)
+    index = tuple(int(i) for i in np.unravel_index(first[0], written.shape))
+    return BitDifference(name, index, first[1], first[2], count, size)
 
 
 def _blocks(tensors: Tensors, name: str, memory: ReusedMemory) -> Iterator[Array]:
