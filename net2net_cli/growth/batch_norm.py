@@ -20,6 +20,7 @@ BatchNormStart: TypeAlias = Literal["estimate", "identity"]
 """`estimate`: statistics of what enters; `identity`: mean 0, variance 1 − eps."""
 
 QUANTILES = 512
+ESTIMATE_BITS = 20
 NEIGHBOURS = 8192
 """How many floats on each side of an estimate are tried; the best of n leaves a relative error of about 2⁻²⁵/n."""
 LARGEST_MEAN = 4096
@@ -80,7 +81,16 @@ def moments_behind(op: Op, weight: Floats, bias: Floats) -> Moments | None:
     """
     levels = [NormalDist().inv_cdf((i + 0.5) / QUANTILES) for i in range(QUANTILES)]
     values = apply_activation(op, bias[:, None] + np.abs(weight)[:, None] * np.asarray(levels))
-    return None if values is None else Moments(values.mean(axis=1), values.var(axis=1))
+    return None if values is None else Moments(_coarse(values.mean(axis=1)), _coarse(values.var(axis=1)))
+
+
+def _coarse(values: Floats) -> Floats:
+    """Rounded to as many digits as an estimate has at most.
+
+    The last digit of `exp` and the like depends on the machine, and what is stored must not.
+    """
+    mantissa, exponent = np.frexp(values)
+    return np.asarray(np.ldexp(np.rint(np.ldexp(mantissa, ESTIMATE_BITS)), exponent - ESTIMATE_BITS))
 
 
 def unit_gain(variance: Floats, eps: float, dtype: npt.DTypeLike) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

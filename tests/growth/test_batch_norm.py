@@ -81,6 +81,19 @@ def test_moments_are_those_of_samples(name: str) -> None:
     assert (np.abs(found.variance - values.var(axis=1)) <= 0.05 * WEIGHT**2).all()
 
 
+def test_the_last_digit_of_a_function_which_the_machine_decides_does_not_reach_the_moments(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = moments_behind(make("SiLU"), WEIGHT, BIAS)
+    exp = np.exp
+    monkeypatch.setattr(np, "exp", lambda x: np.nextafter(exp(x), np.inf))
+    there = moments_behind(make("SiLU"), WEIGHT, BIAS)
+    assert here is not None
+    assert there is not None
+    np.testing.assert_array_equal(here.mean, there.mean)
+    np.testing.assert_array_equal(here.variance, there.variance)
+
+
 def test_an_unknown_activation_has_no_moments() -> None:
     assert moments_behind(make("Tanh"), WEIGHT, BIAS) is None
 
