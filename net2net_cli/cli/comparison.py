@@ -128,7 +128,7 @@ def _verdict(found: Comparison) -> list[tuple[str, str]]:
 
 def how_compared(found: Comparison) -> str:
     """`8 inputs in float64 on cpu`."""
-    mode = ", in training mode" if found.mode == "train" else ""
+    mode = f", in {found.modes}" if found.mode == "train" else ""
     arithmetic = f"{found.dtype} autocast" if found.autocast else found.dtype
     return f"{plural(found.samples, 'input')} in {arithmetic} on {found.device}{mode}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -21,6 +21,8 @@ from net2net_cli.runtime.running import GRADIENT, Batch, Outputs, Setting, run, 
 from net2net_cli.runtime.tolerance import Tolerance, default_tolerance
 
 MOST_NAMES = 3
+IN_EVALUATION = " (eval)"
+"""Behind the names of outputs in evaluation, where there are those in training too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,8 @@ class Comparison:
     """What was found when two networks ran on the same inputs.
 
     Attributes:
-        outputs: each output, and in training mode the gradient of each input.
+        outputs: each output; in training mode the gradient of each input as well, and where the networks were also
+            compared in evaluation, the outputs there (`out (eval)`).
         samples: how many samples were compared.
         machine: what computed.
         dtype: the type in which both ran: `float64`.
@@ -68,8 +71,14 @@ class Comparison:
         if not self.passed:
             return "the networks do not compute the same"
         back = any(output.name.startswith(GRADIENT) for output in self.outputs)
-        mode = "training" if self.mode == "train" else "evaluation"
-        return f"in {mode} on these inputs, same outputs{' and gradients' if back else ''} to rounding"
+        return f"in {self.modes} on these inputs, same outputs{' and gradients' if back else ''} to rounding"
+
+    @property
+    def modes(self) -> str:
+        """In which they were compared, for people."""
+        if self.mode == "eval":
+            return "evaluation"
+        return f"{'evaluation and ' if any(o.name.endswith(IN_EVALUATION) for o in self.outputs) else ''}training"
 
     @property
     def worst(self) -> OutputDifference:
@@ -123,6 +132,13 @@ class Comparison:
             return enough
         device = "`--device cpu --float64`" if self.device.startswith("mps") else "`--float64`"
         return f"{device} tells whether it is more than the rounding of {self.dtype}; {enough}"
+
+
+def with_evaluation(trained: Comparison, evaluated: Comparison) -> Comparison:
+    """One comparison of two of the same networks, in training and in evaluation."""
+    outputs = (replace(output, name=f"{output.name}{IN_EVALUATION}") for output in evaluated.outputs)
+    notes = tuple(dict.fromkeys((*evaluated.notes, *trained.notes)))
+    return replace(trained, outputs=(*outputs, *trained.outputs), notes=notes)
 
 
 def compare(

@@ -92,15 +92,19 @@ def test_training_compares_the_gradients_too(teacher: Path, student: Path) -> No
         found = run("verify", teacher, student, "--device", "cpu", *spelled, "--json")
         assert found.code == 0
         assert (found.json["level"], found.json["mode"]) == ("train", "train")
-        assert [output["name"] for output in found.json["outputs"]] == ["out", "grad(x)"]
-        assert found.json["outputs"][1]["kl"] is None
+        assert [output["name"] for output in found.json["outputs"]] == ["out (eval)", "out", "grad(x)"]
+        assert found.json["outputs"][2]["kl"] is None
         assert found.json["tolerance_reason"] == "float64, 4 layers there and back"
 
 
-def test_running_statistics_matter_in_evaluation_alone(teacher: Path) -> None:
+def test_running_statistics_matter_in_evaluation_alone_which_training_compares_too(teacher: Path) -> None:
     other = changed(teacher, "bn1.running_mean", (0,), 0.5)
     assert run("verify", teacher, other, "--device", "cpu", "--level", "outputs").code == 1
-    assert run("verify", teacher, other, "--device", "cpu", "--level", "train").code == 0
+    found = run("verify", teacher, other, "--device", "cpu", "--level", "train", "--json").json
+    errors = {output["name"]: output["error"] for output in found["outputs"]}
+    assert errors["out (eval)"] > 1e-3
+    assert errors["out"] <= 1e-12
+    assert not found["passed"]
 
 
 def test_an_inserted_batch_norm_is_told_from_a_mistake(teacher: Path) -> None:
