@@ -26,8 +26,15 @@ def verify(
     tolerance: Annotated[
         float | None, typer.Option("--tolerance", min=0.0, help="Largest error that passes, in standard deviations.")
     ] = None,
+    locate: Annotated[
+        bool, typer.Option("--locate", help="Compare every layer that both have; name the first that differs.")
+    ] = False,
+    report: Annotated[
+        Path | None, o.path_option("--report", metavar="FILE", help="Write a page (.html) of what was found.")
+    ] = None,
     train: Annotated[bool, typer.Option("--train", help="Compare in training mode, dropout off.")] = False,
     spec: o.Spec = None,
+    force: o.Force = False,
     device: o.DeviceOption = "auto",
     seed: o.Seed = 0,
     allow_nan: o.AllowNan = False,
@@ -43,6 +50,7 @@ def verify(
     from net2net_cli.architecture.trust import check_trust
     from net2net_cli.checking import Checking
     from net2net_cli.cli.comparison import comparison_payload, comparison_text
+    from net2net_cli.cli.locating import Wanted
     from net2net_cli.cli.opening import open_model
     from net2net_cli.cli.printing import Printer, code_that_may_print
     from net2net_cli.cli.requests import finite
@@ -50,6 +58,7 @@ def verify(
 
     finite("--tolerance", tolerance)
     printer = Printer(quiet, verbose, json)
+    wanted = Wanted(locate, report, force, (teacher, student))
     first = open_model(teacher, spec, allow_nan, printer, trust_code=trust_code)
     second = open_model(student, None, allow_nan, printer, trust_code=trust_code)
     for model in (first, second):
@@ -58,7 +67,10 @@ def verify(
     checking = Checking(device, dtype, batch, inputs, tolerance, seed, "train" if train else "eval")
     with code_that_may_print(trusted=trust_code):
         found = second.verify(first, checking=checking)
+        where = wanted.found(first, second, checking, found)
     for warning in found.warnings:
         printer.warn(warning)
-    printer.summary(comparison_text(found), comparison_payload(found))
+    payload = comparison_payload(found)
+    printer.summary(*wanted.told(comparison_text(found), payload, where))
+    wanted.write(first, second, payload, where)
     found.raise_if_different()

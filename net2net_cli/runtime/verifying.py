@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -9,11 +10,14 @@ from torch import nn
 
 from net2net_cli.architecture.graph import Graph
 from net2net_cli.architecture.shapes import show
+from net2net_cli.channels.values import Value
 from net2net_cli.checking import Checking, Exactness
 from net2net_cli.checkpoint.safetensors_header import TensorInfo
 from net2net_cli.errors import InputError, UsageError
-from net2net_cli.runtime.compare import Comparison, compare, default_tolerance
+from net2net_cli.runtime.build import Network
+from net2net_cli.runtime.compare import Batch, Comparison, compare, default_tolerance
 from net2net_cli.runtime.inputs import load_inputs, random_inputs
+from net2net_cli.runtime.locating import Located, fitting, locate, sample_count, some
 from net2net_cli.runtime.machine import default_dtype, pick_device
 
 DTYPES = {
@@ -55,17 +59,60 @@ def compare_models(teacher: Model, student: Model, checking: Checking) -> Compar
     _check_inputs(teacher.graph, student.graph)
     device = pick_device(checking.device)
     dtype = _dtype(checking.dtype) or default_dtype(device)
-    if checking.batch < 1:
-        raise UsageError(f"{checking.batch} inputs are none", "use `--batch 1` or more")
-    if checking.inputs is not None:
-        batches = load_inputs(checking.inputs, teacher.graph, batch=checking.batch).batches
-    else:
-        batches = [random_inputs(teacher.graph, checking.batch, checking.seed, torch.float64)]
+    batches = _batches(teacher.graph, checking)
     tolerance = checking.tolerance
     if tolerance is None:
         tolerance = default_tolerance(dtype, stored_type(student), student.exactness)
     modules = (teacher.to_module(), student.to_module())
     return compare(*modules, batches, device=device, dtype=dtype, tolerance=tolerance, mode=checking.mode)
+
+
+def _batches(graph: Graph, checking: Checking) -> list[Batch]:
+    if checking.batch < 1:
+        raise UsageError(f"{checking.batch} inputs are none", "use `--batch 1` or more")
+    if checking.inputs is not None:
+        return load_inputs(checking.inputs, graph, batch=checking.batch).batches
+    return [random_inputs(graph, checking.batch, checking.seed, torch.float64)]
+
+
+def locate_models(
+    teacher: Model, student: Model, claims: Mapping[str, Value], checking: Checking, found: Comparison
+) -> Located:
+    """Compare what their layers return, on the samples that differ most.
+
+    Args:
+        teacher: a network.
+        student: another one.
+        claims: layers of the student that return what layers of the teacher return.
+        checking: how outputs were compared.
+        found: what that gave.
+
+    Raises:
+        MachineError: the device is not there, or its memory does not suffice.
+    """
+    device = pick_device(checking.device)
+    dtype = _dtype(checking.dtype) or default_dtype(device)
+    batch, first = _batch_of(teacher.graph, _batches(teacher.graph, checking), found.worst.place)
+    if found.mode == "eval":
+        batch = some(teacher.graph, batch, first, fitting(teacher.graph, claims, dtype))
+    first_network, second_network = teacher.to_module(), student.to_module()
+    assert isinstance(first_network, Network)
+    assert isinstance(second_network, Network)
+    tolerance, mode = found.tolerance, found.mode
+    return locate(
+        first_network, second_network, claims, batch, device=device, dtype=dtype, tolerance=tolerance, mode=mode
+    )
+
+
+def _batch_of(graph: Graph, batches: Sequence[Batch], place: tuple[int, ...]) -> tuple[Batch, int]:
+    """The batch that holds a sample, and the sample's number in it; the first ones, where that cannot be known."""
+    number = place[0] if place else 0
+    for batch in batches:
+        count = sample_count(graph, batch)
+        if number < count:
+            return batch, number
+        number -= count
+    return batches[0], 0
 
 
 def _dtype(name: str | None) -> torch.dtype | None:
