@@ -15,6 +15,9 @@ to the type in which they are stored; `scaled`: the weights in front of a scaled
 
 Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
 
+RunLevel: TypeAlias = Literal["outputs", "train"]
+"""What is compared by running both networks: `outputs` in evaluation; `train` in training mode, with gradients."""
+
 
 @dataclass(frozen=True, slots=True)
 class Checking:
@@ -25,8 +28,10 @@ class Checking:
         dtype: the type both run in, `float64` or another of torch's names; None for float64 where the device has it.
         batch: how many random inputs, where no `inputs` are given.
         inputs: a `.safetensors` or `.npz` file, or a folder of images.
-        tolerance: the largest error that passes; None for the default of the type.
-        mode: `train` compares with batch statistics, and dropout and stochastic depth at 0.
+        tolerance: the largest error that passes; None for the default of the type and the depth.
+        level: `outputs` compares in evaluation mode; `train` with batch statistics, the same dropout masks and dropped
+            branches where it is known which values correspond, and in float64 the gradients of the inputs.
+        autocast: keep parameters in float32 and let `torch.autocast` choose what runs in `dtype`.
     """
 
     device: str = "auto"
@@ -35,4 +40,5 @@ class Checking:
     inputs: Path | None = None
     tolerance: float | None = None
     seed: int = 0
-    mode: Literal["eval", "train"] = "eval"
+    level: RunLevel = "outputs"
+    autocast: bool = False

@@ -43,3 +43,14 @@ def finite(option: str, value: float | None) -> None:
     """
     if value is not None and not math.isfinite(value):
         raise UsageError(f"`{option}` is {value}, a finite number is needed")
+
+
+def only_type(dtype: str | None, *, float64: bool) -> str | None:
+    """The type that `--dtype` and `--float64` ask for.
+
+    Raises:
+        UsageError: they ask for two.
+    """
+    if float64 and dtype not in (None, "float64"):
+        raise UsageError(f"`--float64` and `--dtype {dtype}` name two types", "leave one of them out")
+    return "float64" if float64 else dtype

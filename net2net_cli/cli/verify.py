@@ -12,15 +12,26 @@ from net2net_cli.cli import options as o
 EXAMPLES = o.examples(
     "net2net verify teacher.safetensors student.safetensors",
     "net2net verify teacher.safetensors student.safetensors --dtype float32 --inputs images/",
+    "net2net verify teacher.safetensors student.safetensors --level train",
 )
 
 
 def verify(
     teacher: o.Teacher,
     student: Annotated[Path, o.path_argument(metavar="STUDENT", help="Checkpoint to compare with it.")],
+    level: Annotated[
+        o.LevelChoice,
+        typer.Option("--level", help="outputs: in evaluation. train: in training, with gradients of the inputs."),
+    ] = "outputs",
     dtype: Annotated[
         o.TypeChoice | None, typer.Option("--dtype", help="Type both run in; float64 if the device has it.")
     ] = None,
+    float64: Annotated[
+        bool, typer.Option("--float64", help="The same as --dtype float64: rounding explains 1e-13 and no more.")
+    ] = False,
+    autocast: Annotated[
+        bool, typer.Option("--autocast", help="Keep weights in float32; run in --dtype as torch.autocast does.")
+    ] = False,
     batch: Annotated[int, typer.Option("--batch", min=1, metavar="N", help="How many random inputs.")] = 8,
     inputs: o.Inputs = None,
     tolerance: Annotated[
@@ -32,7 +43,7 @@ def verify(
     report: Annotated[
         Path | None, o.path_option("--report", metavar="FILE", help="Write a page (.html) of what was found.")
     ] = None,
-    train: Annotated[bool, typer.Option("--train", help="Compare in training mode, dropout off.")] = False,
+    train: Annotated[bool, typer.Option("--train", hidden=True, help="The same as --level train.")] = False,
     spec: o.Spec = None,
     force: o.Force = False,
     device: o.DeviceOption = "auto",
@@ -45,7 +56,7 @@ def verify(
 ) -> None:
     """Compare the outputs of two networks.
 
-    Both run on the same inputs. Exit code 0: the outputs agree; 1: they differ.
+    Both run on the same inputs, one after the other. Exit code 0: the outputs agree; 1: they differ.
     """
     from net2net_cli.architecture.trust import check_trust
     from net2net_cli.checking import Checking
@@ -53,7 +64,7 @@ def verify(
     from net2net_cli.cli.locating import Wanted
     from net2net_cli.cli.opening import open_model
     from net2net_cli.cli.printing import Printer, code_that_may_print
-    from net2net_cli.cli.requests import finite
+    from net2net_cli.cli.requests import finite, only_type
     from net2net_cli.cli.torch_needed import need_torch
 
     finite("--tolerance", tolerance)
@@ -64,12 +75,23 @@ def verify(
     for model in (first, second):
         check_trust(model.graph, trusted=trust_code)
     need_torch()
-    checking = Checking(device, dtype, batch, inputs, tolerance, seed, "train" if train else "eval")
+    checking = Checking(
+        device,
+        only_type(dtype, float64=float64),
+        batch,
+        inputs,
+        tolerance,
+        seed,
+        "train" if train else level,
+        autocast,
+    )
     with code_that_may_print(trusted=trust_code):
         found = second.verify(first, checking=checking)
         where = wanted.found(first, second, checking, found)
     for warning in found.warnings:
         printer.warn(warning)
+    for note in found.notes:
+        printer.note(note)
     payload = comparison_payload(found)
     printer.summary(*wanted.told(comparison_text(found), payload, where))
     wanted.write(first, second, payload, where)

@@ -280,6 +280,12 @@ def graph_of(network: Network) -> Graph:
     return network._graph
 
 
+def named_layers(network: Network) -> dict[str, nn.Module]:
+    """The module that runs each layer, where one does, by the layer's name."""
+    found = {name: _at(network, path) for name, path in network._paths.items()}
+    return {name: module for name, module in found.items() if isinstance(module, nn.Module)}
+
+
 def outputs_of(network: Network, *inputs: Tensor) -> dict[str, Tensor]:
     """What the network returns in its present mode, by output name."""
     values = _bind(network._graph, inputs, {})

@@ -19,9 +19,11 @@ from net2net_cli.checkpoint.torch_file import load_state_dict
 from net2net_cli.errors import CheckpointError, TraceError
 from net2net_cli.runtime.arrays import to_array, to_tensor
 from net2net_cli.runtime.build import build, load_weights
-from net2net_cli.runtime.compare import RUN_TOLERANCES, difference, flattened
+from net2net_cli.runtime.figures import difference
 from net2net_cli.runtime.made_again import Source
+from net2net_cli.runtime.running import flattened
 from net2net_cli.runtime.sources import SAMPLES, default_input, example_input, find_callable, make_module
+from net2net_cli.runtime.tolerance import RUN_TOLERANCES
 from net2net_cli.runtime.trace import traced, unused_tensors
 
 
@@ -194,7 +196,7 @@ def _error(original: Mapping[str, Tensor], rebuilt: Mapping[str, Tensor], mode: 
         pairs = [(torch.nan_to_num(t), torch.nan_to_num(rebuilt[n])) for n, t in original.items()]
         if all(torch.equal(ours, theirs) for ours, theirs in pairs):
             return 0.0
-        errors = [difference("", ours, theirs).error for ours, theirs in pairs]
+        errors = [difference("", ours, theirs, class_axis=None).error for ours, theirs in pairs]
         if all(e <= RUN_TOLERANCES.get(t.dtype, 0.0) for e, (t, _) in zip(errors, pairs, strict=True)):
             return max(errors)
     raise TraceError(

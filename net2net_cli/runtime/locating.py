@@ -7,20 +7,20 @@ layer reads what its teacher's layer read: what it then gets wrong is its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from net2net_cli.architecture.graph import Graph, Mode
-from net2net_cli.architecture.shapes import Batch, concrete
-from net2net_cli.channels.values import Value
+from net2net_cli.architecture.graph import Graph
+from net2net_cli.architecture.shapes import concrete
 from net2net_cli.runtime.build import Network, graph_of, values_of
-from net2net_cli.runtime.compare import converted, quiet
+from net2net_cli.runtime.draws import Draws, Values, shared
 from net2net_cli.runtime.machine import explained, full_precision, release_memory
 from net2net_cli.runtime.mapped import in_student
+from net2net_cli.runtime.running import Batch, Setting, converted, samples, seeded
 
 BUDGET = 1 << 30
 """How many bytes of the teacher's values are kept at a time; what does not fit is compared in several runs."""
@@ -109,15 +109,7 @@ class Located:
 
 
 def locate(
-    teacher: Network,
-    student: Network,
-    claims: Mapping[str, Value],
-    batch: Sequence[Tensor],
-    *,
-    device: torch.device,
-    dtype: torch.dtype,
-    tolerance: float,
-    mode: Mode = "eval",
+    teacher: Network, student: Network, values: Values, batch: Batch, setting: Setting, tolerance: float
 ) -> Located:
     """Compare what the layers of both networks return.
 
@@ -126,48 +118,24 @@ def locate(
     Args:
         teacher: made by `build`.
         student: likewise.
-        claims: layers of the student that return what layers of the teacher return.
+        values: layers of the student that return what layers of the teacher return.
         batch: the arguments of `forward`, `(n, ...)`.
-        device: where to run them.
-        dtype: floating-point parameters and inputs are converted to it.
+        setting: how to run them; in training mode they draw at random alike, where that is known, and nothing else.
         tolerance: the largest error of a layer's own that counts as rounding.
-        mode: `train` compares with batch statistics, and with dropout and stochastic depth switched off.
 
     Raises:
         MachineError: the device failed or has not enough memory.
     """
-    run = _Runs(teacher, student, claims, batch, device, dtype, tolerance, mode)
+    run = _Runs(teacher, student, values, batch, setting, tolerance)
     found = [layer for window in run.windows() for layer in run.compared(window)]
-    return Located(tuple(found), tuple(run.histograms), tolerance, sample_count(graph_of(teacher), batch))
+    return Located(tuple(found), tuple(run.histograms), tolerance, samples(teacher, batch))
 
 
-def sample_count(graph: Graph, batch: Sequence[Tensor]) -> int:
-    """How many samples the arguments of `forward` hold."""
-    sizes = [x.shape[axis] // times for x, (axis, times) in zip(batch, _batch_axes(graph), strict=True) if times]
-    return min(sizes, default=1)
-
-
-def some(graph: Graph, batch: Sequence[Tensor], first: int, most: int) -> tuple[Tensor, ...]:
-    """At most so many samples of a batch, beginning with the one of that number and going round."""
-    count = sample_count(graph, batch)
-    chosen = torch.tensor([(first + i) % count for i in range(min(most, count))])
-    return tuple(
-        x.index_select(axis, (chosen[:, None] * times + torch.arange(times)).flatten()) if times else x
-        for x, (axis, times) in zip(batch, _batch_axes(graph), strict=True)
-    )
-
-
-def fitting(graph: Graph, claims: Mapping[str, Value], dtype: torch.dtype) -> int:
+def fitting(graph: Graph, values: Values, dtype: torch.dtype) -> int:
     """How many samples can be compared in one run of each network; at least one."""
-    kept = {claim.name for claim in claims.values()}
+    kept = {value.name for value in values.values()}
     each = sum(math.prod(concrete(graph.shapes[name], 1)) for name in kept) * dtype.itemsize
     return max(1, BUDGET // max(each, 1))
-
-
-def _batch_axes(graph: Graph) -> list[tuple[int, int]]:
-    """For each input the axis that holds the samples, and how many of its slices make one sample; 0 without one."""
-    sizes = [[(i, n.times) for i, n in enumerate(one.shape) if isinstance(n, Batch)] for one in graph.inputs]
-    return [found[0] if found else (0, 0) for found in sizes]
 
 
 @dataclass
@@ -176,33 +144,32 @@ class _Runs:
 
     teacher: Network
     student: Network
-    claims: Mapping[str, Value]
-    batch: Sequence[Tensor]
-    device: torch.device
-    dtype: torch.dtype
+    values: Values
+    batch: Batch
+    setting: Setting
     tolerance: float
-    mode: Mode
 
     def __post_init__(self) -> None:
         self.graph = graph_of(self.student)
-        ours, train = graph_of(self.teacher).by_name, self.mode == "train"
+        ours, train = graph_of(self.teacher).by_name, self.setting.mode == "train"
         self.order = [
             n.name
             for n in self.graph.layers
-            if n.name in self.claims
-            and all(train or one.when == "always" for one in (n, ours[self.claims[n.name].name]))
+            if n.name in self.values
+            and all(train or one.when == "always" for one in (n, ours[self.values[n.name].name]))
         ]
         self.outputs = {value: name for name, value in self.graph.outputs.items()}
         self.histograms: list[Histogram] = []
+        self.draws = Draws(shared(self.teacher, self.student, self.values) if train else {})
 
     def windows(self) -> Iterator[list[str]]:
         """Layers in order, as many at a time as the teacher's values may take memory."""
-        samples = sample_count(graph_of(self.teacher), self.batch)
-        shapes, size = graph_of(self.teacher).shapes, self.dtype.itemsize
+        count = samples(self.teacher, self.batch)
+        shapes, size = graph_of(self.teacher).shapes, self.setting.dtype.itemsize
         window: list[str] = []
         taken = 0
         for name in self.order:
-            here = math.prod(concrete(shapes[self.claims[name].name], samples)) * size
+            here = math.prod(concrete(shapes[self.values[name].name], count)) * size
             if window and taken + here > BUDGET:
                 yield window
                 window, taken = [], 0
@@ -214,12 +181,14 @@ class _Runs:
     def compared(self, window: list[str]) -> list[LayerError]:
         """The errors in a window; with the layers' own where one of them is more than rounding."""
         needed = {*window, *self._read_by(window)}
-        teachers = self._with(self.teacher, lambda network: self._values(network, needed))
-        return self._with(self.student, lambda network: self._both_errors(network, window, teachers, needed))
+        teachers = self._with(self.teacher, self.draws.of_teacher(), lambda network: self._values(network, needed))
+        return self._with(
+            self.student, self.draws, lambda network: self._both_errors(network, window, teachers, needed)
+        )
 
     def _values(self, network: Network, needed: set[str]) -> dict[str, Tensor]:
         """What the teacher has for these layers of the student, on the host."""
-        wanted = {self.claims[name].name for name in needed}
+        wanted = {self.values[name].name for name in needed}
         kept: dict[str, Tensor] = {}
 
         def visit(name: str, value: Tensor) -> Tensor:
@@ -236,6 +205,7 @@ class _Runs:
         found = self._errors(network, window, teachers, needed=set())
         if all(layer.error <= self.tolerance for layer in found.values()):
             return list(found.values())
+        self.draws.prepare(network)  # the same masks again
         own = self._errors(network, window, teachers, needed=needed)
         return [replace(layer, own=own[name].error) for name, layer in found.items()]
 
@@ -248,7 +218,7 @@ class _Runs:
             if name in seen or name in inside:
                 continue
             seen.add(name)
-            if name in self.claims:
+            if name in self.values:
                 found.add(name)
             else:
                 waiting.extend(self._inputs(name))
@@ -268,10 +238,10 @@ class _Runs:
         def visit(name: str, value: Tensor) -> Tensor:
             if name not in inside and name not in needed:
                 return value
-            expected = in_student(teachers[self.claims[name].name], self.claims[name])
+            expected = in_student(teachers[self.values[name].name], self.values[name])
             if name in inside:
                 here = value.cpu()
-                found[name] = layer_error(name, self.claims[name].name, expected, here)
+                found[name] = layer_error(name, self.values[name].name, expected, here)
                 if name in self.outputs and not needed:
                     self.histograms.append(histogram(self.outputs[name], expected, here))
             return expected.to(value, copy=True) if name in needed else value
@@ -280,21 +250,22 @@ class _Runs:
         return {name: found[name] for name in window}
 
     def _run(self, network: Network, visit: Callable[[str, Tensor], Tensor]) -> None:
-        arguments = [x.to(self.device, self.dtype if x.is_floating_point() else x.dtype) for x in self.batch]
-        torch.manual_seed(0)
-        for _ in values_of(network, *arguments, instead=visit):
-            pass
+        device, stored = self.setting.device, self.setting.stored
+        arguments = [x.to(device, stored if x.is_floating_point() else x.dtype) for x in self.batch]
+        with seeded(device), self.setting.arithmetic():
+            for _ in values_of(network, *arguments, instead=visit):
+                pass
 
-    def _with(self, network: Network, work: Callable[[Network], Found]) -> Found:
+    def _with(self, network: Network, draws: Draws, work: Callable[[Network], Found]) -> Found:
         """Work with a copy that is on the device."""
-        forked = [self.device] if self.device.type == "cuda" else []
-        with explained(self.device), full_precision(), torch.no_grad(), torch.random.fork_rng(forked):
-            copied = converted(network, self.device, self.dtype).train(self.mode == "train")
-            quiet(copied)
+        device = self.setting.device
+        with explained(device), full_precision(), torch.no_grad():
+            copied = converted(network, device, self.setting.stored).train(self.setting.mode == "train")
             assert isinstance(copied, Network)
+            draws.prepare(copied)
             found = work(copied)
             del copied
-            release_memory(self.device)
+            release_memory(device)
         return found
 
 

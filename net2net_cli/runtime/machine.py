@@ -5,11 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 
 from net2net_cli.errors import MachineError
+from net2net_cli.runtime.driver import nvidia_driver
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -68,9 +70,35 @@ def default_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def describe_device(device: torch.device) -> str:
-    """The device for people: `cuda (NVIDIA H200)`."""
-    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What computed.
+
+    Attributes:
+        device: for people: `cpu`, `cuda (NVIDIA H200)`.
+        driver: version of the NVIDIA driver, where it was used and says so.
+        torch: version of PyTorch, with its build: `2.9.1+cu130`.
+        cuda: the CUDA that PyTorch was built for, where it was used.
+
+    """
+
+    device: str
+    driver: str | None
+    torch: str
+    cuda: str | None
+
+    def __str__(self) -> str:
+        """`cuda (NVIDIA H200), driver 580.65, PyTorch 2.9.1+cu130`."""
+        return f"{self.device}, {f'driver {self.driver}, ' if self.driver else ''}PyTorch {self.torch}"
+
+
+def describe(device: torch.device) -> Machine:
+    """The device with the driver and the build of PyTorch that use it."""
+    version = str(torch.__version__)
+    if device.type != "cuda":
+        return Machine(str(device), None, version, None)
+    name = f"{device} ({torch.cuda.get_device_name(device)})"
+    return Machine(name, nvidia_driver().version, version, torch.version.cuda)
 
 
 def release_memory(device: torch.device) -> None:
@@ -116,6 +144,11 @@ _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "failed to allocate"
 _DEVICE_FAILURES = ("CUDA error", "CUDA driver", "cuDNN error", "CUDNN_STATUS", "CUBLAS_STATUS", "MPS", "HIP error")
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a failure is for want of memory, of the device's or the host's."""
+    return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in _OUT_OF_MEMORY)
+
+
 @contextmanager
 def explained(device: torch.device) -> Iterator[None]:
     """Failures of the device, inside, become a `MachineError` with what can be done about them."""
@@ -123,7 +156,7 @@ def explained(device: torch.device) -> Iterator[None]:
         yield
     except (RuntimeError, MemoryError, TypeError) as error:
         text = str(error).partition("\n")[0]
-        if isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in _OUT_OF_MEMORY):
+        if out_of_memory(error):
             hint = "use a smaller `--batch`" if device.type == "cpu" else f"use a smaller `--batch`, or {_ON_CPU[4:]}"
             raise MachineError(f"`{device}` has not enough memory for this network", hint) from error
         if "not implemented for" in text:

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from net2net_cli.architecture.graph import Graph
 from net2net_cli.growth.batch_norm import Moments
 from net2net_cli.runtime.build import values_of
-from net2net_cli.runtime.compare import converted
 from net2net_cli.runtime.inputs import load_inputs
 from net2net_cli.runtime.machine import explained, full_precision, pick_device
+from net2net_cli.runtime.running import converted
 
 BATCH = 32
 

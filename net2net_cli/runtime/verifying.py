@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import nn
 
-from net2net_cli.architecture.graph import Graph
+from net2net_cli.architecture.depth import depth
+from net2net_cli.architecture.graph import Graph, Mode
 from net2net_cli.architecture.shapes import show
-from net2net_cli.channels.values import Value
 from net2net_cli.checking import Checking, Exactness
 from net2net_cli.checkpoint.safetensors_header import TensorInfo
 from net2net_cli.errors import InputError, UsageError
 from net2net_cli.runtime.build import Network
-from net2net_cli.runtime.compare import Batch, Comparison, compare, default_tolerance
+from net2net_cli.runtime.compare import Comparison, compare
+from net2net_cli.runtime.draws import Values
+from net2net_cli.runtime.expected import why_different
 from net2net_cli.runtime.inputs import load_inputs, random_inputs
-from net2net_cli.runtime.locating import Located, fitting, locate, sample_count, some
+from net2net_cli.runtime.locating import Located, fitting, locate
 from net2net_cli.runtime.machine import default_dtype, pick_device
+from net2net_cli.runtime.running import Batch, Setting, samples, some
+from net2net_cli.runtime.tolerance import Tolerance, default_tolerance
 
 DTYPES = {
     "float64": torch.float64,
@@ -26,6 +32,7 @@ DTYPES = {
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
 }
+HALF = ("bfloat16", "float16")
 STORED = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
@@ -39,6 +46,15 @@ class Model(Protocol):
         """Whether growing it rounded stored values, and of what."""
         ...
 
+    @property
+    def exact(self) -> bool:
+        """Whether it is meant to compute what the network computes that it was grown from."""
+        ...
+
+    def tensor(self, name: str) -> np.ndarray:
+        """One of its tensors."""
+        ...
+
     def tensor_info(self, name: str) -> TensorInfo:
         """Stored type and shape of a tensor."""
         ...
@@ -48,8 +64,15 @@ class Model(Protocol):
         ...
 
 
-def compare_models(teacher: Model, student: Model, checking: Checking) -> Comparison:
+def compare_models(teacher: Model, student: Model, checking: Checking, values: Values | None = None) -> Comparison:
     """Run both on the same inputs and compare what they return.
+
+    Args:
+        teacher: a network.
+        student: another one, of the same inputs.
+        checking: how.
+        values: what of the teacher the student's layers return, as far as it is known; in training those that draw at
+            random draw alike.
 
     Raises:
         UsageError: an unknown dtype, or inputs that are not there.
@@ -58,13 +81,20 @@ def compare_models(teacher: Model, student: Model, checking: Checking) -> Compar
     """
     _check_inputs(teacher.graph, student.graph)
     device = pick_device(checking.device)
-    dtype = _dtype(checking.dtype) or default_dtype(device)
-    batches = _batches(teacher.graph, checking)
-    tolerance = checking.tolerance
-    if tolerance is None:
-        tolerance = default_tolerance(dtype, stored_type(student), student.exactness)
-    modules = (teacher.to_module(), student.to_module())
-    return compare(*modules, batches, device=device, dtype=dtype, tolerance=tolerance, mode=checking.mode)
+    dtype = _dtype(checking) or default_dtype(device)
+    mode: Mode = "train" if checking.level == "train" else "eval"
+    found = compare(
+        teacher.to_module(),
+        student.to_module(),
+        _batches(teacher.graph, checking),
+        device=device,
+        dtype=dtype,
+        tolerance=_tolerance(teacher, student, checking, dtype, mode),
+        mode=mode,
+        autocast=checking.autocast,
+        values=values,
+    )
+    return found if found.passed else replace(found, explanation=why_different(teacher, student, mode))
 
 
 def _batches(graph: Graph, checking: Checking) -> list[Batch]:
@@ -75,15 +105,13 @@ def _batches(graph: Graph, checking: Checking) -> list[Batch]:
     return [random_inputs(graph, checking.batch, checking.seed, torch.float64)]
 
 
-def locate_models(
-    teacher: Model, student: Model, claims: Mapping[str, Value], checking: Checking, found: Comparison
-) -> Located:
+def locate_models(teacher: Model, student: Model, values: Values, checking: Checking, found: Comparison) -> Located:
     """Compare what their layers return, on the samples that differ most.
 
     Args:
         teacher: a network.
         student: another one.
-        claims: layers of the student that return what layers of the teacher return.
+        values: what of the teacher the student's layers return, as far as it is known.
         checking: how outputs were compared.
         found: what that gave.
 
@@ -91,31 +119,40 @@ def locate_models(
         MachineError: the device is not there, or its memory does not suffice.
     """
     device = pick_device(checking.device)
-    dtype = _dtype(checking.dtype) or default_dtype(device)
-    batch, first = _batch_of(teacher.graph, _batches(teacher.graph, checking), found.worst.place)
-    if found.mode == "eval":
-        batch = some(teacher.graph, batch, first, fitting(teacher.graph, claims, dtype))
-    first_network, second_network = teacher.to_module(), student.to_module()
-    assert isinstance(first_network, Network)
-    assert isinstance(second_network, Network)
-    tolerance, mode = found.tolerance, found.mode
-    return locate(
-        first_network, second_network, claims, batch, device=device, dtype=dtype, tolerance=tolerance, mode=mode
-    )
+    setting = Setting(device, _dtype(checking) or default_dtype(device), found.mode, checking.autocast)
+    theirs, ours = teacher.to_module(), student.to_module()
+    assert isinstance(theirs, Network)
+    assert isinstance(ours, Network)
+    batch, first = _batch_of(theirs, _batches(teacher.graph, checking), found.worst.place)
+    if setting.mode == "eval":
+        batch = some(theirs, batch, first, fitting(teacher.graph, values, setting.dtype))
+    return locate(theirs, ours, values, batch, setting, found.tolerance)
 
 
-def _batch_of(graph: Graph, batches: Sequence[Batch], place: tuple[int, ...]) -> tuple[Batch, int]:
+def _batch_of(network: Network, batches: Sequence[Batch], place: tuple[int, ...]) -> tuple[Batch, int]:
     """The batch that holds a sample, and the sample's number in it; the first ones, where that cannot be known."""
     number = place[0] if place else 0
     for batch in batches:
-        count = sample_count(graph, batch)
+        count = samples(network, batch)
         if number < count:
             return batch, number
         number -= count
     return batches[0], 0
 
 
-def _dtype(name: str | None) -> torch.dtype | None:
+def _tolerance(teacher: Model, student: Model, checking: Checking, dtype: torch.dtype, mode: Mode) -> Tolerance | float:
+    """What was asked for, or what the type and the depth allow."""
+    if checking.tolerance is not None:
+        return checking.tolerance
+    layers = max(depth(model.graph, mode) for model in (teacher, student))
+    back = mode == "train" and dtype == torch.float64
+    return default_tolerance(dtype, stored_type(student), student.exactness, layers, back=back)
+
+
+def _dtype(checking: Checking) -> torch.dtype | None:
+    name = checking.dtype
+    if checking.autocast and name not in HALF:
+        raise UsageError("`--autocast` needs a type to run in", f"add `--dtype {HALF[0]}` or `--dtype {HALF[1]}`")
     if name is None:
         return None
     if name not in DTYPES:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -171,24 +172,103 @@ def test_env_without_torch_is_exit_5(tmp_path: Path) -> None:
     assert "error: cannot use PyTorch: no such library" in done.err
 
 
+def machine(**facts: object) -> dict[str, object]:
+    """One without a GPU."""
+    return {
+        "torch": "2.15",
+        "driver": None,
+        "driver_cuda": None,
+        "cuda_build": None,
+        "rocm_build": None,
+        "cuda_problem": "no permission",
+        "architectures": [],
+        "devices": [{"device": "cpu"}],
+        **facts,
+    }
+
+
+def gpu(name: str, capability: str, *architectures: str) -> dict[str, object]:
+    return {
+        "devices": [{"device": "cuda:0", "name": name, "capability": capability}],
+        "architectures": list(architectures),
+    }
+
+
 @pytest.mark.parametrize(
-    ("facts", "fits", "said"),
+    ("facts", "fits", "said", "advice"),
     [
-        ({"driver": None}, True, "no NVIDIA driver"),
-        ({"driver": "550.1", "driver_cuda": "12.4", "cuda_build": "13.2"}, False, "needs CUDA 13.2"),
-        ({"driver": "550.1", "driver_cuda": "12.4", "cuda_build": None}, False, "built without CUDA"),
-        ({"driver": "600", "driver_cuda": "13.2", "cuda_build": "13.2"}, False, "cannot use it: no permission"),
-        ({"devices": [{"device": "cuda:0"}]}, True, "fit"),
-        ({"torch": None}, False, "cannot be imported"),
+        ({}, True, "no NVIDIA driver", None),
+        ({"driver": "550.1", "driver_cuda": "12.4", "cuda_build": "13.2"}, False, "needs CUDA 13.2", "/cu124`"),
+        ({"driver": "550.1", "driver_cuda": "12.4"}, False, "built without CUDA", "CUDA 12.4 or older fits"),
+        ({"driver": "550.1"}, False, "a CUDA that it does not name", None),
+        # within a major version newer builds run on older drivers, so that must be something else
+        (
+            {"driver": "550.1", "driver_cuda": "12.4", "cuda_build": "12.8"},
+            False,
+            "cannot use it: no permission",
+            "cu124",
+        ),
+        (
+            {"driver": "600", "driver_cuda": "13.2", "cuda_build": "13.2"},
+            False,
+            "cannot use it: no permission",
+            "cu132",
+        ),
+        ({"driver": "600", "driver_cuda": "13.2", "rocm_build": "6.4"}, False, "built for AMD's ROCm 6.4", "cu132"),
+        ({"torch": None}, False, "cannot be imported", None),
+        (gpu("H100", "9.0", "sm_80", "sm_90"), True, "PyTorch and the GPU fit", None),
+        (gpu("RTX 4090", "8.9", "sm_75", "sm_86"), True, "PyTorch and the GPU fit", None),
+        (gpu("RTX 5090", "12.0", "sm_80", "sm_90", "compute_90"), True, "PyTorch and the GPU fit", None),
+        (gpu("RTX 5090", "12.0", "sm_50", "sm_90a"), False, "no code for the RTX 5090", "a newer PyTorch"),
+        (
+            gpu("GTX 1080", "6.1", "sm_75", "sm_120", "compute_120"),
+            False,
+            "built for 7.5 to 12.0",
+            "builds for older CUDA",
+        ),
+        (gpu("A100", "8.0", "sm_86"), False, "compute capability 8.0", "builds for older CUDA"),
     ],
 )
-def test_verdicts(facts: dict[str, object], fits: bool, said: str) -> None:
+def test_verdicts_and_which_build_would_fit(
+    facts: dict[str, object], fits: bool, said: str, advice: str | None
+) -> None:
     from net2net_cli.cli.environment import judge
 
-    machine = {"torch": "2.15", "devices": [{"device": "cpu"}], "cuda_problem": "no permission", **facts}
-    found = judge(machine)
+    found = judge(machine(**facts))
     assert found[0] is fits
     assert said in found[1]
+    assert advice in (found[2] or "") if advice else found[2] is None
+
+
+SMI = """
+| NVIDIA-SMI 580.65.06    Driver Version: 580.65.06    {cuda} Version: 13.0     |
+"""
+
+
+@pytest.mark.parametrize("cuda", ["CUDA", "CUDA UMD"])
+def test_the_driver_is_asked_for_its_version(cuda: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from net2net_cli.runtime import driver
+
+    said = subprocess.CompletedProcess([], 0, SMI.format(cuda=cuda))
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: said)
+    assert driver.nvidia_driver() == driver.Driver("580.65.06", "13.0")
+
+
+def test_without_nvidia_smi_the_kernel_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from net2net_cli.runtime import driver
+
+    def missing(*_: object, **__: object) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(subprocess, "run", missing)
+    monkeypatch.setattr(driver, "_LINUX", tmp_path / "version")
+    assert driver.nvidia_driver() == driver.Driver(None, None)
+    for line in (
+        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024",
+        "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  550.54.15  Release Build  (dvs-builder@U16)",
+    ):
+        (tmp_path / "version").write_text(line)
+        assert driver.nvidia_driver() == driver.Driver("550.54.15", None)
 
 
 MODULE = """

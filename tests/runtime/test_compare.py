@@ -16,9 +16,8 @@ from net2net_cli.architecture.shapes import Batch
 from net2net_cli.errors import InputError, MachineError, OutputsDifferError, UsageError
 from net2net_cli.networks import small_resnet
 from net2net_cli.runtime.build import build, load_weights
-from net2net_cli.runtime.compare import Comparison, compare, default_tolerance
+from net2net_cli.runtime.compare import Comparison, compare
 from net2net_cli.runtime.machine import explained, full_precision, pick_device
-from net2net_cli.runtime.modules import StochasticDepth
 
 
 def teacher() -> nn.Sequential:
@@ -115,23 +114,6 @@ def test_the_message_names_place_and_values_and_the_hint_a_tolerance() -> None:
     assert caught.value.hint.startswith("`--tolerance ")
 
 
-@pytest.mark.parametrize(
-    ("run", "stored", "exactness", "expected"),
-    [
-        (torch.float64, torch.float32, "exact", 1e-12),
-        (torch.float64, torch.float64, "rounded", 1e-12),
-        (torch.float64, torch.float32, "rounded", 5e-8),
-        (torch.float32, torch.float32, "rounded", 1e-5),
-        (torch.float64, torch.bfloat16, "rounded", 4e-3),
-        (torch.float64, torch.float8_e4m3fn, "rounded", 4e-3),
-        (torch.float64, torch.float32, "scaled", 5e-7),
-        (torch.float32, torch.float32, "scaled", 1e-5),
-    ],
-)
-def test_tolerances_follow_the_types(run: Any, stored: Any, exactness: Any, expected: float) -> None:
-    assert default_tolerance(run, stored, exactness) == expected
-
-
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_rounding_alone_passes_in_every_type(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
@@ -184,19 +166,6 @@ def test_float32_is_float32_inside() -> None:
         assert torch.backends.cudnn.benchmark
     finally:
         torch.backends.cudnn.benchmark = False
-
-
-def test_training_mode_compares_with_batch_statistics_and_without_dropout() -> None:
-    def model(scale: float) -> nn.Sequential:
-        made = nn.Sequential(teacher(), nn.Dropout(0.5), StochasticDepth(0.5, "row"), nn.RReLU())
-        with torch.no_grad():
-            made[0][0].weight.mul_(scale)  # type: ignore[index]
-            made[0][0].bias.mul_(scale)  # type: ignore[index]
-            made[0][1].eps *= scale**2  # type: ignore[index]
-        return made
-
-    assert compare(model(1.0), model(2.0), images(), mode="train").passed  # batch norm takes the factor out
-    assert not compare(model(1.0), model(2.0), images(), mode="eval").passed
 
 
 class Several(NamedTuple):
@@ -253,14 +222,13 @@ class Constant(nn.Module):
         ((3.0, 3.0), 3.0, "the teacher's output `out` is constant: differences are measured by its magnitude"),
         ((0.0, 0.0), 1.0, "the teacher's output `out` is constant: differences are measured by its magnitude"),
         ((1.0, 3.0), 1.0, "the teacher's output `out` is the same for every input: agreement says little"),
-        ((math.nan, 1.0), 1.0, "the teacher's own output `out` holds values that are no finite numbers"),
     ],
 )
 def test_a_teacher_that_tells_little_is_reported(values: tuple[float, ...], scale: float, warning: str) -> None:
     comparison = compare(Constant(*values), Constant(*values), [(torch.randn(3, 4),)])
     assert comparison.warnings == (warning,)
     assert comparison.worst.scale == scale
-    assert comparison.passed == (not math.isnan(values[0]))
+    assert comparison.passed
 
 
 def test_a_constant_output_must_still_agree() -> None:

@@ -22,7 +22,7 @@ from net2net_cli.architecture.python_source import python_source
 from net2net_cli.channels.labels import find_labels
 from net2net_cli.errors import GrowthRefusedError, TraceError, UsageError
 from net2net_cli.growth.plan import SPLITS, Split
-from net2net_cli.runtime.compare import default_tolerance
+from net2net_cli.runtime.tolerance import default_tolerance
 from zoo.growing import WIDTHS, Teacher, error, outputs, random_inputs, sensitive, sensitivity
 from zoo.random_networks import ACTIVATIONS, RandomNetwork, random_network
 
@@ -255,7 +255,7 @@ def check_half(subject: Subject, network: RandomNetwork) -> None:
     student = attempt(half, f"widen {dtype} {asked} {split}", lambda: net.widen(asked, split=split))
     subject.doing = half.doing
     if student is not None:
-        check(half, student, tolerance=default_tolerance(torch.float64, dtype, student.exactness))
+        check(half, student, tolerance=default_tolerance(torch.float64, dtype, student.exactness).value)
 
 
 @contextmanager
