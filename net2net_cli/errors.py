@@ -40,6 +40,12 @@ class OutputsDifferError(Net2NetError):
     exit_code = ExitCode.DIFFERENT
 
 
+class NotProvedError(Net2NetError):
+    """A student is not, bit by bit, what its lineage makes of its teacher, or that is no proof of equal outputs."""
+
+    exit_code = ExitCode.DIFFERENT
+
+
 class UsageError(Net2NetError):
     """The command or call names something that does not exist or cannot be meant."""
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from net2net_cli.growth.deepen import BatchNormStart, Moments
     from net2net_cli.growth.recipe import Instruction
+    from net2net_cli.proof import Proof
     from net2net_cli.runtime.compare import Comparison
 
 
@@ -335,6 +336,20 @@ class Net2Net:
         from net2net_cli.runtime.verifying import compare_models
 
         return compare_models(teacher, self, checking or Checking(**how))
+
+    def prove(self, teacher: Net2Net, *, on_bytes: Callable[[int], None] | None = None) -> Proof:
+        """Grow the teacher again as the lineage says, and compare every bit; nothing is run, and torch is not needed.
+
+        Args:
+            teacher: any network that this one descends from by growths that its lineage records.
+            on_bytes: told the size of each block that was compared.
+
+        Raises:
+            InputError: there is no lineage, it begins at another network, or it cannot be repeated.
+        """
+        from net2net_cli.proof import prove
+
+        return prove(teacher, self, on_bytes=on_bytes)
 
     def save(self, path: str | Path, *, force: bool = False, on_bytes: Callable[[int], None] | None = None) -> None:
         """Write `NAME.safetensors` and `NAME.json`; both appear complete or not at all. Nothing is verified.

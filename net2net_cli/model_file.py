@@ -57,6 +57,13 @@ class ModelFile:
         """How the checkpoint was grown so far."""
         return read_lineage(self.checkpoint.metadata)
 
+    def sidecar_warnings(self) -> list[str]:
+        """Whether the file beside it says something else than the spec that it holds."""
+        embedded = self.checkpoint.metadata.get(SPEC_KEY)
+        if self.spec_path is not None or embedded is None:
+            return []
+        return _sidecar_warning(self.path, self.path.with_suffix(".json"), embedded, self.graph)
+
 
 class FiniteTensors:
     """A source of tensors that refuses what is not a number."""

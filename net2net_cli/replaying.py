@@ -33,7 +33,7 @@ class Replay:
 def replayed(teacher: Net2Net, student: Net2Net) -> Net2Net:
     """The student as its lineage says that it came about, grown from the teacher again.
 
-    New batch norms whose statistics were measured on data start as the plain identity here, with the teacher's digest.
+    New batch norms whose statistics were measured on data start as the plain identity here.
 
     Args:
         teacher: any network that the student descends from by recorded growths alone.
@@ -45,6 +45,12 @@ def replayed(teacher: Net2Net, student: Net2Net) -> Net2Net:
     Raises:
         InputError: the student has no lineage, descends from another network, or a step cannot be repeated.
     """
+    check_teacher(teacher, student)
+    return repeated(teacher, student)
+
+
+def repeated(teacher: Net2Net, student: Net2Net) -> Net2Net:
+    """As `replayed`, on any network: whether it is the one that was grown is not asked, which takes its digest."""
     replay = steps_from(teacher, student)
     for number, step in enumerate(replay.steps):
         last = number + 1 == len(replay.steps)
@@ -53,29 +59,31 @@ def replayed(teacher: Net2Net, student: Net2Net) -> Net2Net:
 
 
 def steps_from(teacher: Net2Net, student: Net2Net) -> Replay:
-    """The steps of the student's lineage that begin at this teacher.
-
-    Steps of one run carry the digest of the file that was read; the first one with the teacher's began there.
+    """The steps of the student's lineage behind those that it has in common with the teacher.
 
     Raises:
         InputError: there are none.
     """
-    steps = student.origin.steps
+    before, steps = teacher.origin.steps, student.origin.steps
     if not steps:
         raise InputError(
             "the student has no lineage, so nothing says how it was grown",
             "name a checkpoint that net2net wrote; `net2net verify` without `--level proof` compares outputs",
         )
-    done = len(teacher.origin.steps) if teacher.plans else _first_from(teacher, student)
-    if done is None or done >= len(steps) or not _same(teacher.origin.steps, steps[:done]):
-        raise _other_teacher(teacher, student)
-    return Replay(done, tuple(steps[done:]))
+    if len(before) >= len(steps) or not _same(before, steps[: len(before)]):
+        raise _other_teacher(teacher, student, steps)
+    return Replay(len(before), tuple(steps[len(before) :]))
 
 
-def _first_from(teacher: Net2Net, student: Net2Net) -> int | None:
-    """Where the digest of the teacher stands first."""
-    digest = teacher.origin.sha256()
-    return next((i for i, step in enumerate(student.origin.steps) if _digest(student, step) == digest), None)
+def check_teacher(teacher: Net2Net, student: Net2Net) -> None:
+    """Whether the teacher is the very file that was grown; it is read for its digest.
+
+    Raises:
+        InputError: it is not; says which digests the lineage has.
+    """
+    first = steps_from(teacher, student).steps[0]
+    if _digest(student, first) != teacher.origin.sha256():
+        raise _other_teacher(teacher, student, [first])
 
 
 def _digest(student: Net2Net, step: Step) -> str:
@@ -89,8 +97,8 @@ def _same(ours: Sequence[Step], theirs: Sequence[Step]) -> bool:
     )
 
 
-def _other_teacher(teacher: Net2Net, student: Net2Net) -> InputError:
-    known = list(dict.fromkeys(_digest(student, step)[:12] for step in student.origin.steps))
+def _other_teacher(teacher: Net2Net, student: Net2Net, steps: Sequence[Step]) -> InputError:
+    known = list(dict.fromkeys(_digest(student, step)[:12] for step in steps))
     wanted = known[0] if len(known) == 1 else f"one of {', '.join(known)}"
     return InputError(
         f"the student was not grown from this teacher: by its lineage the teacher's sha256 begins with {wanted}, "

@@ -12,7 +12,7 @@ from net2net_cli.cli.completion import complete_growth, complete_layer
 Device = Literal["auto", "cpu", "cuda", "mps"]
 SplitChoice = Literal["ownership", "random", "equal"]
 StartChoice = Literal["estimate", "identity"]
-LevelChoice = Literal["outputs", "train"]
+LevelChoice = Literal["proof", "outputs", "train"]
 TypeChoice = Literal["float64", "float32", "float16", "bfloat16"]
 
 WIDTHS_HELP = "Layer or glob, and its width: 128, 2x, 1.5x or +32. `*` stays within one part of a name, `**` crosses."

@@ -11,7 +11,7 @@ from net2net_cli.cli.exporting import write_complete
 from net2net_cli.cli.growth_report import differences, layer_rows, sizes
 from net2net_cli.cli.located import Finding, verdict
 from net2net_cli.cli.opening import stored_bytes
-from net2net_cli.cli.tables import count, plural
+from net2net_cli.cli.tables import brief, count, plural
 from net2net_cli.errors import MachineError, UsageError
 from net2net_cli.report.charts import Bars, Point, State
 from net2net_cli.report.network import Kind, Node
@@ -35,6 +35,9 @@ FIGURES: dict[str, tuple[str, str]] = {
     "same_top5": ("same top 5", ".1%"),
 }
 """Keys of an output in `verify --json`: what they are called, and how they are written."""
+
+MOST_TENSORS = 20
+"""How many tensors that differ are shown of a proof."""
 
 FACTS = {
     "level": "level",
@@ -111,8 +114,8 @@ def report_on(
     located = None if where is None else where.located
     return Report(
         title=" → ".join(names),
-        agree=payload.get("passed"),
-        headline=_headline(payload),
+        passed=payload["passed"],
+        verdict=_verdict(payload),
         facts=_facts(payload),
         where=[] if where is None else verdict(where),
         grown=_grown(changed["layers"]),
@@ -125,22 +128,38 @@ def report_on(
     )
 
 
-def _headline(payload: Mapping[str, Any]) -> str:
-    if "error" not in payload:
-        return ""
+def _verdict(payload: Mapping[str, Any]) -> tuple[str, str]:
+    """In a few words, and in a sentence."""
+    if payload["level"] == "proof":
+        if payload["passed"]:
+            return "Proved.", "Each bit of the student is what its growth makes of the teacher."
+        if payload["replays"]:
+            return (
+                "Not proved.",
+                "The student is what its lineage says, to the last bit, and approximate by construction.",
+            )
+        return "Not proved.", "; ".join(["The student is not what its lineage says", *payload["problems"]]) + "."
     error = "not a finite number" if payload["error"] is None else f"{payload['error']:.3g}"
-    return (
-        f"The largest error is {error}, in standard deviations of the output; {payload['tolerance']:.3g} are allowed."
-    )
+    allowed = f"{payload['tolerance']:.3g}"
+    said = f"The largest error is {error}, in standard deviations of the output; {allowed} are allowed."
+    return "The outputs agree." if payload["passed"] else "The outputs differ.", said
 
 
 def _facts(payload: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [(said, str(payload[key])) for key, said in FACTS.items() if payload.get(key)]
-    if "samples" in payload:
-        rows.append(("compared on", plural(payload["samples"], "input")))
-    rows += [("warning", text) for text in payload.get("warnings", ())]
-    rows += [("note", text) for text in payload.get("notes", ())]
-    return [*rows, ("explanation", payload.get("explanation") or "")]
+    if payload["level"] == "proof":
+        rows += [
+            ("grown by", ", ".join(payload["operations"])),
+            ("compared", f"{plural(payload['tensors'], 'tensor')}, {brief(payload['bytes'])}B"),
+        ]
+        return [*rows, *(("differs", _differing(found)) for found in payload["differences"][:MOST_TENSORS])]
+    rows.append(("compared on", plural(payload["samples"], "input")))
+    rows += [("warning", text) for text in payload["warnings"]] + [("note", text) for text in payload["notes"]]
+    return [*rows, ("explanation", payload["explanation"] or "")]
+
+
+def _differing(found: Mapping[str, Any]) -> str:
+    return f"`{found['name']}`: {count(found['differing'])} of {count(found['elements'])}, first at {found['index']}"
 
 
 def _grown(layers: Sequence[Mapping[str, Any]]) -> Table:

@@ -13,15 +13,20 @@ EXAMPLES = o.examples(
     "net2net verify teacher.safetensors student.safetensors",
     "net2net verify teacher.safetensors student.safetensors --dtype float32 --inputs images/",
     "net2net verify teacher.safetensors student.safetensors --level train",
+    "net2net verify teacher.safetensors student.safetensors --level proof",
 )
 
 
 def verify(
+    ctx: typer.Context,
     teacher: o.Teacher,
     student: Annotated[Path, o.path_argument(metavar="STUDENT", help="Checkpoint to compare with it.")],
     level: Annotated[
         o.LevelChoice,
-        typer.Option("--level", help="outputs: in evaluation. train: in training, with gradients of the inputs."),
+        typer.Option(
+            "--level",
+            help="proof: every bit, by the lineage, nothing run. outputs: in evaluation. train: with gradients.",
+        ),
     ] = "outputs",
     dtype: Annotated[
         o.TypeChoice | None, typer.Option("--dtype", help="Type both run in; float64 if the device has it.")
@@ -56,19 +61,26 @@ def verify(
 ) -> None:
     """Compare the outputs of two networks.
 
-    Both run on the same inputs, one after the other. Exit code 0: the outputs agree; 1: they differ.
+    Both run on the same inputs, or with `--level proof` none: every tensor is what the lineage makes of the teacher.
+    Exit code 0: they compute the same; 1: they do not, or that is not proved.
     """
+    from net2net_cli.cli.printing import Printer, code_that_may_print
+
+    printer = Printer(quiet, verbose, json)
+    if level == "proof":
+        from net2net_cli.cli.proof_report import prove
+
+        prove(ctx, printer)
+        return
     from net2net_cli.architecture.trust import check_trust
     from net2net_cli.checking import Checking
     from net2net_cli.cli.comparison import comparison_payload, comparison_text
     from net2net_cli.cli.locating import Wanted
     from net2net_cli.cli.opening import open_model
-    from net2net_cli.cli.printing import Printer, code_that_may_print
     from net2net_cli.cli.requests import finite, only_type
     from net2net_cli.cli.torch_needed import need_torch
 
     finite("--tolerance", tolerance)
-    printer = Printer(quiet, verbose, json)
     wanted = Wanted(locate, report, force, (teacher, student))
     first = open_model(teacher, spec, allow_nan, printer, trust_code=trust_code)
     second = open_model(student, None, allow_nan, printer, trust_code=trust_code)
@@ -82,7 +94,7 @@ def verify(
         inputs,
         tolerance,
         seed,
-        "train" if train else level,
+        "train" if train or level == "train" else "outputs",
         autocast,
     )
     with code_that_may_print(trusted=trust_code):

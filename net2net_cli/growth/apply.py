@@ -23,7 +23,14 @@ BLOCK_BYTES = 8 << 20
 
 
 class Memory:
-    """Where blocks are put: into new memory each."""
+    """Where blocks are put: into new memory each.
+
+    Args:
+        block_bytes: about how large blocks are; `BLOCK_BYTES`, if not given.
+    """
+
+    def __init__(self, block_bytes: int | None = None) -> None:
+        self.block_bytes = block_bytes or BLOCK_BYTES
 
     def array(self, use: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
         """An array that is not needed any more when the next one is asked for, for the same use."""
@@ -40,7 +47,8 @@ class ReusedMemory(Memory):
     A block stays as it is until the next but one is asked for: one can be written while another is gathered.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, block_bytes: int | None = None) -> None:
+        super().__init__(block_bytes)
         self._held: dict[str, Array] = {}
         self._turn = 0
 
@@ -128,28 +136,28 @@ def tensor_blocks(tensor: TensorPlan, teacher: Tensors, info: TensorInfo, seed: 
     """
     if tensor.source is None:
         assert tensor.fill is not None
-        yield from _new(tensor, info, generator(seed, tensor.name, "fill"))
+        yield from _new(tensor, info, generator(seed, tensor.name, "fill"), memory.block_bytes)
     elif not tensor.axes and tensor.fill is None:
-        yield from _copied(teacher.read(tensor.source))
+        yield from _copied(teacher.read(tensor.source), memory.block_bytes)
     else:
         yield from _gathered(tensor, teacher.read(tensor.source), seed, memory)
 
 
-def _copied(source: Array) -> Iterator[Array]:
+def _copied(source: Array, size: int) -> Iterator[Array]:
     flat = source.reshape(-1)
-    step = max(1, BLOCK_BYTES // max(1, flat.itemsize))
+    step = max(1, size // max(1, flat.itemsize))
     for start in range(0, flat.size, step):
         yield flat[start : start + step]
     if not flat.size:
         yield flat
 
 
-def _new(tensor: TensorPlan, info: TensorInfo, rng: np.random.Generator) -> Iterator[Array]:
+def _new(tensor: TensorPlan, info: TensorInfo, rng: np.random.Generator, size: int) -> Iterator[Array]:
     fill = tensor.fill
     assert fill is not None
     rows = info.shape[0] if info.shape else 1
     row = int(np.prod(info.shape[1:]))
-    step = max(1, BLOCK_BYTES // max(8, 8 * row))
+    step = max(1, size // max(8, 8 * row))
     for start in range(0, rows, step):
         stop = min(rows, start + step)
         values = fill_rows(fill, info.shape or (1,), start, stop, rng)
@@ -186,9 +194,11 @@ def _gathered(tensor: TensorPlan, source: Array, seed: int, memory: Memory) -> I
     sections = maps[1].position.shape[0] if 1 in maps else 1
     row_bytes = source.itemsize * int(np.prod(tensor.shape[1:]))
     per_section = tensor.shape[0] // sections
-    step = max(1, min(per_section, BLOCK_BYTES // max(1, row_bytes)))
-    touch = _Touch(tensor, maps, source, seed, step, memory)
     wide = any(m.factor is not None or m.position.min(initial=0) < 0 for m in tensor.axes)
+    # Means are summed up in an order that the shape of a block decides.
+    size = BLOCK_BYTES if wide else memory.block_bytes
+    step = max(1, min(per_section, size // max(1, row_bytes)))
+    touch = _Touch(tensor, maps, source, seed, step, memory)
     mean_row = _mean_row(source) if 0 in maps and maps[0].position.min(initial=0) < 0 else None
     for section in range(sections):
         places = {m.axis: m.position[section if m.axis == 1 else 0] for m in tensor.axes}

@@ -107,6 +107,28 @@ def unit_gain(variance: Floats, eps: float, dtype: npt.DTypeLike) -> tuple[npt.N
     return np.array(weights, dtype=dtype), np.array(variances, dtype=dtype)
 
 
+def is_identity(weight: npt.NDArray[Any], bias: Floats, mean: Floats, variance: Floats, eps: float) -> bool:
+    """Whether stored tensors of a batch norm are the identity as `unit_gain` makes it, whatever the statistics are.
+
+    The bias must be the mean, and the weight √(variance + eps), rounded to float32 or to its own type; where the
+    variance is not lost beside eps, the two are also known to have been chosen so that next to nothing was rounded:
+    the best of n = 2·NEIGHBOURS errors of up to 2⁻²⁴ is below 64/n of that, with a probability of 1 − e⁻⁶⁴ (and of
+    1 − e⁻³² where only every second neighbour is another float).
+
+    Args:
+        weight: `(channels,)`, as it is stored.
+        bias: `(channels,)`, as all others.
+        mean: likewise.
+        variance: likewise.
+        eps: of the batch norm.
+    """
+    root = np.sqrt(variance.astype(np.float64) + eps)
+    gain = np.abs(weight.astype(np.float64) / root - 1.0)
+    rounded = (root.astype(np.float32).astype(weight.dtype) == weight) | (root.astype(weight.dtype) == weight)
+    chosen = (gain <= 2.0**-24 * 64 / (2 * NEIGHBOURS)) | (variance < eps / 16)
+    return bool((bias == mean).all() and rounded.all() and chosen.all())
+
+
 def unit_product(scale: float, stored: str) -> tuple[float, float]:
     """Two factors, floats of the stored type, whose product with `scale` is as near 1 as that type allows.
 

@@ -82,6 +82,7 @@ def network(nodes: Sequence[Node], tolerance: float) -> str:
     step = min(12.0, max(3.5, 240.0 / place.count))
     columns = _columns(nodes, 14 + place.count * step)
     axis = Decades.over([n.error for n in nodes if n.error is not None], tolerance)
+    compared = any(node.error is not None for node in nodes)
     first = next((i for i, n in enumerate(nodes) if n.state == "own"), None)
     parts = [*_edges(nodes, place, step)]
     for i, node in enumerate(nodes):
@@ -89,7 +90,10 @@ def network(nodes: Sequence[Node], tolerance: float) -> str:
         inside = [_band(i, columns[-1]), _mark(node, 10 + place.lane[i] * step, _middle(i)), *_texts(node, i, columns)]
         inside += _bar(node, i, columns[3], axis, tolerance)
         parts.append(f'<g class="row"{identity}><title>{text(_title(node))}</title>{"".join(inside)}</g>')
-    parts += [label(x, ROW - 5, said, "axis") for x, said in zip(columns, HEADINGS, strict=False)]
+    parts += [
+        label(x, ROW - 5, said, "axis")
+        for x, said in zip(columns, HEADINGS if compared else HEADINGS[:3], strict=False)
+    ]
     return drawing(columns[-1], ROW * (len(nodes) + 1), f"the student's {len(nodes)} layers", parts, "network")
 
 

@@ -31,8 +31,8 @@ class Report:
 
     Attributes:
         title: names both networks.
-        agree: the verdict; None where none was reached.
-        headline: one sentence about it.
+        passed: whether both compute the same.
+        verdict: that in a few words, and in a sentence.
         facts: how it was found.
         where: where the networks part.
         grown: what the growth changed; `sizes` of both networks beside it.
@@ -44,8 +44,8 @@ class Report:
     """
 
     title: str
-    agree: bool | None
-    headline: str
+    passed: bool
+    verdict: tuple[str, str]
     facts: Facts
     where: Facts
     grown: Table
@@ -59,13 +59,12 @@ class Report:
 
 def page(report: Report) -> str:
     """The page as HTML."""
-    verdict = {True: "agree", False: "differ", None: ""}[report.agree]
     return _template().substitute(
         title=text(report.title),
         style=_style(),
-        verdict_class=verdict,
-        verdict={True: "The outputs agree.", False: "The outputs differ.", None: ""}[report.agree],
-        headline=prose(report.headline),
+        verdict_class="agree" if report.passed else "differ",
+        verdict=prose(report.verdict[0]),
+        headline=prose(report.verdict[1]),
         facts=facts(report.facts),
         sections="\n".join(section for section in _sections(report) if section),
     )
@@ -124,8 +123,8 @@ def _network(report: Report) -> str:
     legend = (
         '<p class="legend"><span class="wider">● wider</span><span class="new">■ new</span>'
         '<span class="adapted">● adapted to its neighbours</span><span>● as in the teacher</span>'
-        "<span>┊ what is allowed</span></p>"
     )
+    legend += "<span>┊ what is allowed</span></p>" if report.points else "</p>"
     return f'{jump}{legend}\n<div class="scroll">{network(report.nodes, report.tolerance)}</div>'
 
 
