@@ -89,14 +89,17 @@ def test_a_stranger_is_compared_by_names_ops_and_shapes() -> None:
     assert found.values == {"a": Value("a", (None,) * 4), "other": Value("act", (None,) * 4)}
 
 
-def test_layers_that_are_gone_or_have_other_shapes_are_left_out(tmp_path: Path) -> None:
+def test_layers_that_are_gone_or_return_other_shapes_are_left_out(tmp_path: Path) -> None:
     model().save(tmp_path / "teacher.safetensors")
     teacher = Net2Net.load(tmp_path / "teacher.safetensors")
     teacher.widen({"block.conv2": "2x"}).save(tmp_path / "student.safetensors")
     student = Net2Net.load(tmp_path / "student.safetensors")
-    layers = tuple(one for one in student.graph.layers if one.name != "fc")
-    student.graph = dataclasses.replace(student.graph, layers=layers, outputs={"out": "flat"})
-    assert list(corresponding(teacher, student).values) == [one.name for one in layers]
+    pool = make("AdaptiveAvgPool2d", (2, 2))
+    layers = tuple(dataclasses.replace(n, op=pool) if n.name == "pool" else n for n in student.graph.layers[:-2])
+    student.graph = dataclasses.replace(student.graph, layers=layers, outputs={"out": "pool"})
+    found = corresponding(teacher, student)
+    assert found.source == "growth"
+    assert list(found.values) == [one.name for one in layers if one.name != "pool"]
 
 
 def changed(graph: Graph | None = None, tensors: dict[str, np.ndarray] | None = None) -> Net2Net:
