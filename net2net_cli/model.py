@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from net2net_cli.channels.values import Value
     from net2net_cli.growth.deepen import BatchNormStart, Moments
     from net2net_cli.growth.recipe import Instruction
     from net2net_cli.proof import Proof
@@ -328,14 +329,22 @@ class Net2Net:
         Args:
             teacher: the network it was grown from.
             checking: how.
-            **how: or its fields by keyword, as in `verify(teacher, device="cuda")`.
+            **how: or its fields by keyword, as in `verify(teacher, device="cuda", level="train")`.
 
         Raises:
             MachineError: the device is not there, or its memory does not suffice.
         """
         from net2net_cli.runtime.verifying import compare_models
 
-        return compare_models(teacher, self, checking or Checking(**how))
+        checking = checking or Checking(**how)
+        return compare_models(teacher, self, checking, self._values(teacher) if checking.level == "train" else None)
+
+    def _values(self, teacher: Net2Net) -> Mapping[str, Value] | None:
+        """What of the teacher its layers return, where a growth says so: so much of dropout can be shared."""
+        from net2net_cli.correspondence import corresponding
+
+        found = corresponding(teacher, self)
+        return found.values if found.source == "growth" else None
 
     def prove(self, teacher: Net2Net, *, on_bytes: Callable[[int], None] | None = None) -> Proof:
         """Grow the teacher again as the lineage says, and compare every bit; nothing is run, and torch is not needed.

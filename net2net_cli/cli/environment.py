@@ -119,10 +119,10 @@ def _build_for(cuda: str | None) -> str | None:
 
 def _unfit(gpu: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[str, str] | None:
     """What to say of a GPU that this build has no code for, or None where it has, or does not tell."""
-    if not gpu.get("capability") or not found["architectures"]:
+    code = [(kind, (int(number) // 10, int(number) % 10)) for kind, number in _architectures(found["architectures"])]
+    if not gpu.get("capability") or not code:
         return None
     own = _number(gpu["capability"])
-    code = [(kind, (int(number) // 10, int(number) % 10)) for kind, number in _architectures(found["architectures"])]
     if any(made <= own and (kind == "compute" or made[0] == own[0]) for kind, made in code):
         return None
     least, most = min(made for _, made in code), max(made for _, made in code)

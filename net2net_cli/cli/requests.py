@@ -35,16 +35,6 @@ def widths_or_like(
     return found
 
 
-def finite(option: str, value: float | None) -> None:
-    """Refuse NaN and infinity, which are numbers to a parser.
-
-    Raises:
-        UsageError: the value is one of them.
-    """
-    if value is not None and not math.isfinite(value):
-        raise UsageError(f"`{option}` is {value}, a finite number is needed")
-
-
 def only_type(dtype: str | None, *, float64: bool) -> str | None:
     """The type that `--dtype` and `--float64` ask for.
 
@@ -54,3 +44,13 @@ def only_type(dtype: str | None, *, float64: bool) -> str | None:
     if float64 and dtype not in (None, "float64"):
         raise UsageError(f"`--float64` and `--dtype {dtype}` name two types", "leave one of them out")
     return "float64" if float64 else dtype
+
+
+def finite(option: str, value: float | None) -> None:
+    """Refuse NaN and infinity, which are numbers to a parser.
+
+    Raises:
+        UsageError: the value is one of them.
+    """
+    if value is not None and not math.isfinite(value):
+        raise UsageError(f"`{option}` is {value}, a finite number is needed")

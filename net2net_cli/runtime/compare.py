@@ -101,15 +101,28 @@ class Comparison:
         if self.passed:
             return
         worst = self.worst
-        at = f"at {list(worst.place)} of output `{worst.name}`, teacher {worst.teacher_value:.9g}"
-        hint = "one of them gives values that are no numbers, or their outputs have different shapes"
-        if math.isfinite(self.error):
-            hint = f"`--tolerance {self.smallest_tolerance:.2g}` would pass"
+        if not math.isfinite(self.error):
+            why = next(iter(worst.warnings), f"by more than a number can hold, in `{worst.name}`")
+            raise OutputsDifferError(f"the outputs differ: {why}", self.explanation or self._hint())
         raise OutputsDifferError(
             f"the outputs differ by {self.error:.3g} standard deviations, {self.tolerance:.3g} are allowed: "
-            f"{at}, student {worst.student_value:.9g}",
-            self.explanation or hint,
+            f"at {list(worst.place)} of output `{worst.name}`, "
+            f"teacher {worst.teacher_value:.9g}, student {worst.student_value:.9g}",
+            self.explanation or self._hint(),
         )
+
+    def _hint(self) -> str:
+        """What may be done about a difference that nothing explains."""
+        if not math.isfinite(self.error):
+            odd = self.worst.not_finite
+            nothing = odd is not None and not odd.unlike
+            inputs = "give inputs for which the networks return numbers: `--inputs`"
+            return inputs if nothing else "`--locate` names the first layer that differs"
+        enough = f"`--tolerance {self.smallest_tolerance:.2g}` would pass"
+        if self.dtype == "float64":
+            return enough
+        device = "`--device cpu --float64`" if self.device.startswith("mps") else "`--float64`"
+        return f"{device} tells whether it is more than the rounding of {self.dtype}; {enough}"
 
 
 def compare(
@@ -183,18 +196,23 @@ def _run_both(
         names = " and ".join("`" + "`, `".join(outputs) + "`" for outputs in (theirs, ours))
         raise InputError(f"the networks return different outputs: {names}", "compare networks of one kind")
     off = list(dict.fromkeys((*first.off, *second.off)))
-    return (theirs, ours), tuple(_notes(setting, smaller < most, smaller, off))
+    gradients = any(name.startswith(GRADIENT) for name in theirs)
+    return (theirs, ours), tuple(_notes(setting, smaller if smaller < most else None, off, gradients=gradients))
 
 
-def _notes(setting: Setting, split: bool, limit: int, off: Sequence[str]) -> Iterator[str]:
+def _notes(setting: Setting, limit: int | None, off: Sequence[str], *, gradients: bool) -> Iterator[str]:
     """How the networks were run, where that is not plain."""
-    if split:
+    if limit is not None:
         yield f"memory did not suffice for whole batches: {limit} inputs were run at a time"
-    if off and setting.mode == "train":
+    if setting.mode == "eval":
+        return
+    if off:
         more = f" and {len(off) - MOST_NAMES} more" if len(off) > MOST_NAMES else ""
         names = ", ".join(f"`{name}`" for name in off[:MOST_NAMES])
         yield f"no dropout or stochastic depth in {names}{more}: masks that both networks share are not known there"
-    if setting.mode == "train" and not setting.gradients:
+    if setting.gradients and not gradients:
+        yield "no gradients were compared: no output has one with respect to an input of floating-point numbers"
+    if not setting.gradients:
         yield (
             "the gradients of the inputs were not compared, which takes float64: in other types a value that rounding "
             "puts on the other side of a ReLU's zero changes them by far more than rounding"

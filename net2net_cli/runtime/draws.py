@@ -77,22 +77,23 @@ class Draws:
         return Draws({value.name: Value(value.name, ()) for value in self.values.values()}, self.shapes)
 
     def prepare(self, network: nn.Module) -> None:
-        """Let a network, a copy made to be run, draw from here."""
+        """Let a network, a copy made to be run in training mode, draw from here; again, for the same draws again."""
         self._calls.clear()
         layers = named_layers(network) if isinstance(network, Network) else {}
         drawing = {id(layers[name]) for name in self.values}
-        self.off[:] = [name for name, m in network.named_modules() if id(m) not in drawing and silence(m)]
+        off = [name for name, m in network.named_modules() if id(m) not in drawing and silence(m)]
+        self.off[:] = dict.fromkeys((*self.off, *off))
         for name in self.values:
-            layers[name].forward = partial(self._dropped, layers[name], name)
+            # Without the module itself: a cycle would keep the copy, and its memory on the device, for long.
+            layers[name].forward = partial(self._dropped, name, float(layers[name].p), own_axes(layers[name]))  # type: ignore[arg-type]
 
-    def _dropped(self, module: nn.Module, name: str, x: Tensor) -> Tensor:
+    def _dropped(self, name: str, p: float, own: int | None, x: Tensor) -> Tensor:
         """Dropout or stochastic depth at one layer."""
-        p = float(module.p)  # type: ignore[arg-type]
-        if not module.training or p == 0.0:
+        if p == 0.0:
             return x
         value = self.values[name]
         call = self._calls[name] = self._calls.get(name, -1) + 1
-        shape = self.shapes.setdefault((value.name, call), mask_shape(module, x.shape))
+        shape = self.shapes.setdefault((value.name, call), mask_shape(own, x.shape))
         kept = mask(value, call, shape) >= p
         return x * kept.to(x.device, x.dtype) / (1.0 - p) if p < 1.0 else x * 0.0
 
@@ -117,12 +118,19 @@ def _copied(slices: Slices) -> Slices:
     return replace(slices, position=slices.position.clip(min=0), factor=None)
 
 
-def mask_shape(module: nn.Module, shape: torch.Size) -> torch.Size:
-    """The shape of what a module draws for an input `(n, ...)`: one number an element, a channel, a row, or one."""
+def own_axes(module: nn.Module) -> int | None:
+    """How many of the first axes have slices that are dropped each by itself; None for all axes.
+
+    Stochastic depth drops rows or the whole batch, and `Dropout2d` channels.
+    """
     if isinstance(module, StochasticDepth):
-        kept = 1 if module.mode == "row" else 0
-    else:
-        kept = 2 if isinstance(module, _CHANNELS) else len(shape)
+        return 1 if module.mode == "row" else 0
+    return 2 if isinstance(module, _CHANNELS) else None
+
+
+def mask_shape(own: int | None, shape: torch.Size) -> torch.Size:
+    """The shape of what is drawn for an input; what is dropped together has an axis of size 1."""
+    kept = len(shape) if own is None else own
     return torch.Size((*shape[:kept], *(1,) * (len(shape) - kept)))
 
 

@@ -82,7 +82,7 @@ class OutputDifference:
     @property
     def error(self) -> float:
         """The largest difference in units of `scale`: the smallest tolerance at which this output passes."""
-        return self.largest / self.scale
+        return self.largest / self.scale if math.isfinite(self.largest) else math.inf
 
     @property
     def same_top(self) -> float | None:
@@ -202,8 +202,9 @@ class _Sums:
         if not len(t):
             return
         mean, count = float(t.mean()), self.count + len(t)
-        self.spread += float((t - mean).square().sum()) + (mean - self.mean) ** 2 * self.count * len(t) / count
-        self.mean += (mean - self.mean) * len(t) / count
+        step = mean - self.mean
+        self.spread += float((t - mean).square().sum()) + step * step * (self.count * len(t) / count)
+        self.mean += step * len(t) / count
         self.count = count
         self.largest = max(self.largest, float(t.abs().max()))
 
@@ -242,6 +243,8 @@ def _not_finite_warnings(name: str, found: NotFinite | None) -> tuple[str, ...]:
 def _scale(name: str, teacher: Tensor, sums: _Sums) -> tuple[float, tuple[str, ...]]:
     """What differences are measured by, and what is to be said about it."""
     deviation = sums.deviation()
+    if not math.isfinite(deviation):
+        return sums.largest, (f"output `{name}` is too large for its deviation to be computed",)
     eps = torch.finfo(teacher.dtype).eps if teacher.is_floating_point() else 0.0
     if deviation <= 4 * eps * sums.largest:
         said = f"the teacher's output `{name}` is constant: differences are measured by its magnitude"

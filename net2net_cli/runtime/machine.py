@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -98,7 +99,12 @@ def describe(device: torch.device) -> Machine:
     if device.type != "cuda":
         return Machine(str(device), None, version, None)
     name = f"{device} ({torch.cuda.get_device_name(device)})"
-    return Machine(name, nvidia_driver().version, version, torch.version.cuda)
+    return Machine(name, _driver_version(), version, torch.version.cuda)
+
+
+@cache
+def _driver_version() -> str | None:
+    return nvidia_driver().version
 
 
 def release_memory(device: torch.device) -> None:
@@ -140,7 +146,7 @@ def _switch(stack: ExitStack, home: Any, name: str, value: Any) -> None:
     setattr(home, name, value)
 
 
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "failed to allocate")
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "failed to allocate", "not enough memory", "alloc_failed")
 _DEVICE_FAILURES = ("CUDA error", "CUDA driver", "cuDNN error", "CUDNN_STATUS", "CUBLAS_STATUS", "MPS", "HIP error")
 
 

@@ -22,6 +22,9 @@ CALIBRATED = 50
 SHALLOW = 10
 """Networks that are less deep are not held to less."""
 
+MOST = 0.5
+"""However deep: outputs that are further apart are not the same in any sense, even if it is rounding."""
+
 STORED_TOLERANCES = {torch.float64: 1e-12, torch.float32: 5e-8, torch.float16: 5e-4, torch.bfloat16: 4e-3}
 """What a student's statistics, rounded to the type in which they are stored, may do to an output."""
 
@@ -60,6 +63,7 @@ def default_tolerance(
     """
     layers = CALIBRATED if depth is None else depth
     allowed = RUN_TOLERANCES.get(run, RUN_TOLERANCES[torch.bfloat16]) * _growth(2 * layers if back else layers)
+    allowed = min(allowed, MOST)
     how = _name(run) if depth is None else f"{_name(run)}, {depth} layers{' there and back' if back else ' deep'}"
     if exactness == "exact":
         return Tolerance(allowed, how)

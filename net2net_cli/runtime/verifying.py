@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, get_args
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import nn
 from net2net_cli.architecture.depth import depth
 from net2net_cli.architecture.graph import Graph, Mode
 from net2net_cli.architecture.shapes import show
-from net2net_cli.checking import Checking, Exactness
+from net2net_cli.checking import Checking, Exactness, RunLevel
 from net2net_cli.checkpoint.safetensors_header import TensorInfo
 from net2net_cli.errors import InputError, UsageError
 from net2net_cli.runtime.build import Network
@@ -79,6 +79,10 @@ def compare_models(teacher: Model, student: Model, checking: Checking, values: V
         InputError: the two networks do not take the same inputs.
         MachineError: the device is not there, or its memory does not suffice.
     """
+    if checking.level not in get_args(RunLevel):
+        raise UsageError(
+            f"`{checking.level}` is no level at which networks are run", "`outputs` or `train`; see `prove`"
+        )
     _check_inputs(teacher.graph, student.graph)
     device = pick_device(checking.device)
     dtype = _dtype(checking) or default_dtype(device)

@@ -217,6 +217,7 @@ def gpu(name: str, capability: str, *architectures: str) -> dict[str, object]:
         ({"driver": "600", "driver_cuda": "13.2", "rocm_build": "6.4"}, False, "built for AMD's ROCm 6.4", "cu132"),
         ({"torch": None}, False, "cannot be imported", None),
         (gpu("H100", "9.0", "sm_80", "sm_90"), True, "PyTorch and the GPU fit", None),
+        (gpu("MI300X", "9.4", "gfx942"), True, "PyTorch and the GPU fit", None),
         (gpu("RTX 4090", "8.9", "sm_75", "sm_86"), True, "PyTorch and the GPU fit", None),
         (gpu("RTX 5090", "12.0", "sm_80", "sm_90", "compute_90"), True, "PyTorch and the GPU fit", None),
         (gpu("RTX 5090", "12.0", "sm_50", "sm_90a"), False, "no code for the RTX 5090", "a newer PyTorch"),

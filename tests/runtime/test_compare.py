@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from net2net_cli import Net2Net
 from net2net_cli.architecture.graph import Graph, Layer, NetworkInput
 from net2net_cli.architecture.ops import REGISTRY
 from net2net_cli.architecture.shapes import Batch
@@ -210,7 +211,7 @@ def test_rebuilt_networks_are_compared_by_the_names_of_their_outputs() -> None:
 class Constant(nn.Module):
     def __init__(self, *values: float) -> None:
         super().__init__()
-        self.register_buffer("values", torch.tensor(values))
+        self.register_buffer("values", torch.tensor(values, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Any:
         return self.get_buffer("values").expand(len(x), -1)
@@ -233,6 +234,36 @@ def test_a_teacher_that_tells_little_is_reported(values: tuple[float, ...], scal
 
 def test_a_constant_output_must_still_agree() -> None:
     assert not compare(Constant(3.0, 3.0), Constant(3.0, 3.0 + 1e-6), [(torch.randn(3, 4),)]).passed
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "NaN in a weight",
+            "the outputs differ: NaN or infinite in one network alone: 6 elements are so in output `out`",
+        ),
+        ("one output more", "the outputs differ: output `out` has the shape [6, 5] in the teacher, [6, 6] in the"),
+    ],
+)
+def test_a_difference_without_a_number_is_said_in_words(name: str, message: str) -> None:
+    with pytest.raises(OutputsDifferError) as caught:
+        found(CHANGES[name]).raise_if_different()
+    assert caught.value.message.startswith(message)
+    assert caught.value.hint == "`--locate` names the first layer that differs"
+
+
+def test_where_nothing_is_a_number_the_hint_asks_for_other_inputs() -> None:
+    with pytest.raises(OutputsDifferError, match="there is nothing to compare") as caught:
+        compare(Constant(math.nan), Constant(math.nan), [(torch.randn(3, 4),)]).raise_if_different()
+    assert caught.value.hint == "give inputs for which the networks return numbers: `--inputs`"
+
+
+def test_a_difference_that_overflows_is_one() -> None:
+    comparison = compare(Constant(1.7e308), Constant(-1.7e308), [(torch.randn(3, 4),)])
+    assert not comparison.passed
+    with pytest.raises(OutputsDifferError):
+        comparison.raise_if_different()
 
 
 def test_no_inputs_are_no_agreement() -> None:
@@ -292,3 +323,23 @@ def test_a_changed_student_is_caught_on_the_gpu(dtype: torch.dtype) -> None:
     options: dict[str, Any] = {"device": "cuda", "dtype": dtype}
     assert found(lambda _: None, **options).passed
     assert not found(lambda m: m[0].weight[1, 0, 1, 1].add_(1e-2), **options).passed
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_the_gpu_its_driver_and_the_build_are_named() -> None:
+    machine = found(lambda _: None, device="cuda").machine
+    assert torch.cuda.get_device_name() in machine.device
+    assert machine.driver
+    assert machine.cuda == torch.version.cuda
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_training_mode_on_the_gpu_draws_the_same_masks() -> None:
+    teacher = Net2Net.from_module(
+        nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 3)), torch.zeros(2, 5)
+    )
+    found = teacher.widen({"0": 13}, split="random").verify(teacher, device="cuda", level="train")
+    assert found.passed, found.error
+    assert not found.notes

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +16,9 @@ from torchvision import ops
 from net2net_cli import Net2Net
 from net2net_cli.channels.values import Slices, Value, chained
 from net2net_cli.networks import small_resnet
+from net2net_cli.runtime.build import named_layers
 from net2net_cli.runtime.compare import Comparison, compare
-from net2net_cli.runtime.draws import Draws, mask, mask_shape, quiet, shared
+from net2net_cli.runtime.draws import Draws, mask, mask_shape, own_axes, quiet, shared
 from net2net_cli.runtime.modules import ScaledDotProductAttention, StochasticDepth
 from net2net_cli.runtime.running import flattened
 
@@ -123,7 +127,7 @@ def test_only_dropout_of_one_kind_is_shared() -> None:
     ],
 )
 def test_one_number_is_drawn_for_what_is_dropped_as_a_whole(module: nn.Module, expected: tuple[int, ...]) -> None:
-    assert mask_shape(module, torch.Size((4, 3, 2, 2))) == expected
+    assert mask_shape(own_axes(module), torch.Size((4, 3, 2, 2))) == expected
 
 
 def test_a_student_gets_the_numbers_of_the_slices_that_it_copies() -> None:
@@ -134,6 +138,21 @@ def test_a_student_gets_the_numbers_of_the_slices_that_it_copies() -> None:
     assert torch.equal(wide, own[:, position])
     assert not torch.equal(mask(Value("drop", ()), 1, shape), own)
     assert not torch.equal(mask(Value("other", ()), 0, shape), own)
+
+
+def test_a_copy_goes_when_it_is_let_go() -> None:
+    _, student, values = grown()
+    network = student.to_module()
+    kept = {name: value for name, value in values.items() if name.startswith("drop")}
+    draws = Draws(kept)
+    draws.prepare(network)
+    gone = weakref.ref(named_layers(network)["drop1"])  # type: ignore[arg-type]
+    gc.disable()
+    try:
+        del network
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_dropped_values_are_zero_and_the_rest_is_scaled_up() -> None:
@@ -178,3 +197,19 @@ def test_a_network_without_dropout_agrees_in_training_too() -> None:
     found = compare(teacher.to_module(), student.to_module(), [(torch.randn(shape),)], mode="train")
     assert found.passed, found.error
     quiet(model)
+
+
+def test_files_say_by_their_lineage_what_corresponds(tmp_path: Path) -> None:
+    teacher, student, _ = grown()
+    teacher.save(tmp_path / "t.safetensors")
+    first = Net2Net.load(tmp_path / "t.safetensors")
+    first.widen({"conv1": 9, "fc1": 17}).save(tmp_path / "s.safetensors")
+    second = Net2Net.load(tmp_path / "s.safetensors")
+    found = second.verify(first, level="train")
+    assert found.passed, found.error
+    assert not found.notes
+    assert student.verify(teacher, level="train").notes == ()
+    tensors = {name: second.tensor(name).copy() for name, *_ in second.graph.tensors()}
+    stranger = Net2Net.from_tensors(second.graph, tensors).verify(first, level="train")
+    assert stranger.passed, stranger.error
+    assert stranger.notes[0].startswith("no dropout or stochastic depth in `drop1`, `branch`, `drop2` and 1 more")

@@ -7,10 +7,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from net2net_cli import Net2Net
 from net2net_cli.runtime import classes, figures
-from net2net_cli.runtime.classes import agreement
+from net2net_cli.runtime.classes import agreement, class_axis
 from net2net_cli.runtime.figures import QUANTILES, difference
 
 NAN, INF = math.nan, math.inf
@@ -65,6 +66,22 @@ def test_agreement_of_classes_is_that_of_its_definition(shape: tuple[int, ...]) 
 def test_classes_may_stand_on_the_last_axis() -> None:
     teacher, student = scores(3, 4, 7, noise=1.0)
     assert agreement(teacher, student, -1) == agreement(teacher.movedim(-1, 1), student.movedim(-1, 1), 1)
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "axis"),
+    [
+        (nn.Sequential(nn.Linear(4, 7), nn.ReLU()), (5, 4), -1),  # tokens, as in a language model
+        (nn.Sequential(nn.Conv2d(3, 7, 1), nn.ReLU()), (3, 4, 4), 1),
+        (nn.Sequential(nn.Linear(4, 7), nn.Flatten()), (5, 4), 1),
+        (nn.ReLU(), (5, 4), 1),
+    ],
+)
+def test_classes_stand_where_the_last_layer_puts_its_channels(
+    model: nn.Module, shape: tuple[int, ...], axis: int
+) -> None:
+    graph = Net2Net.from_module(model, torch.zeros(2, *shape)).graph
+    assert class_axis(graph, graph.outputs["out"]) == axis
 
 
 @pytest.mark.parametrize("shape", [(6,), (6, 1)])
@@ -156,3 +173,13 @@ def test_a_zero_output_has_no_direction() -> None:
 def test_the_deviation_of_a_large_mean_is_not_lost() -> None:
     teacher = torch.tensor([[1e8, 1e8 + 1], [1e8 + 2, 1e8 + 3]], dtype=torch.float64)
     assert difference("y", teacher, teacher).scale == pytest.approx(math.sqrt(1.25), rel=1e-12)
+
+
+def test_numbers_whose_squares_overflow_are_compared_all_the_same() -> None:
+    teacher = torch.tensor([[1e200, -1e200], [2e200, 0.0]], dtype=torch.float64)
+    assert difference("y", teacher, teacher).error == 0
+    found = difference("y", teacher, teacher * 1.5)
+    assert found.error == pytest.approx(0.5)  # of the largest magnitude
+    assert found.warnings == ("output `y` is too large for its deviation to be computed",)
+    most = torch.full((1, 1), 1.7e308, dtype=torch.float64)
+    assert difference("y", most, -most).error == INF

@@ -44,6 +44,11 @@ def test_they_grow_with_the_depth_and_in_deep_networks_with_its_square(depth: in
     assert found.value == pytest.approx(expected, rel=1e-12)
 
 
+def test_no_depth_makes_half_a_standard_deviation_nothing() -> None:
+    for run in (torch.float16, torch.bfloat16):
+        assert default_tolerance(run, torch.float32, depth=400).value == 0.5
+
+
 def test_what_storing_rounds_counts_twice_in_gradients() -> None:
     found = default_tolerance(torch.float64, torch.float32, "scaled", 38, back=True)
     assert found.value == 2 * default_tolerance(torch.float64, torch.float32, "scaled", 38).value == 1e-6
