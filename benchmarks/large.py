@@ -1,4 +1,4 @@
-"""A large checkpoint of random bytes: growing it beside copying the student, and the memory that takes."""
+"""A large checkpoint of random bytes: growing it beside copying the student, proving it beside reading both, memory."""
 
 from __future__ import annotations
 
@@ -33,6 +33,9 @@ SCRATCH_BYTES = 3 << 29
 
 STATED_GIB = 4
 """The size for which the target is stated: below, the start of Python and the teacher's digest weigh more."""
+
+PROOF_TARGET = 2.0
+"""How many times the time that reading both files takes, from the page cache, a proof of that size may take."""
 
 GROWTHS = {
     "every 2nd layer 1.25x": ["**.first=1.25x"],
@@ -132,8 +135,24 @@ def _measure_growth(
     yield Row("  sha256 of the teacher alone", seconds["sha256"], seconds["cp"], "cp of the student", None)
     _remove(student)
     _remove(copy)
+    yield _memory("  its memory", command, student)
+    yield from _measure_proof(teacher, student, rounds, target and PROOF_TARGET)
+
+
+def _measure_proof(teacher: Path, student: Path, rounds: int, target: float | None) -> Iterator[Row]:
+    prove: Command = [NET2NET, "verify", teacher, student, "--level", "proof", "--quiet"]
+    runs = {
+        "net2net": lambda: process_seconds(prove, student.parent),
+        "cat": lambda: process_seconds(["cat", teacher, student], student.parent),
+    }
+    seconds = medians(runs, rounds)
+    yield Row("  its proof", seconds["net2net"], seconds["cat"], "cat of both files", target)
+    yield _memory("  the proof's memory", prove, student)
+
+
+def _memory(name: str, command: Command, student: Path) -> Row:
     peak = peak_anonymous(command, student.parent)
-    yield Row("  its memory", peak / 1e6, (LARGEST_BASE + 2 * _largest(student)) / 1e6, "250 MB + 2 largest", 1.0, "MB")
+    return Row(name, peak / 1e6, (LARGEST_BASE + 2 * _largest(student)) / 1e6, "250 MB + 2 largest", 1.0, "MB")
 
 
 def _touch_memory(scratch: Path) -> None:

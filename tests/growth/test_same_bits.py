@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import ml_dtypes
@@ -94,20 +95,26 @@ def test_tensors_without_axes_and_without_elements_are_compared() -> None:
 
 
 class Broken(MemoryTensors):
-    """Its last tensor cannot be read."""
+    """Tensors that one thread cannot read: the caller's own, or another, for which the caller waits."""
+
+    def __init__(self, tensors: dict[str, Array], *, own: bool) -> None:
+        super().__init__(tensors, {})
+        self.caller, self.own, self.begun = threading.get_ident(), own, threading.Event()
 
     def read(self, name: str) -> Array:
-        if name == "x":
+        if (threading.get_ident() == self.caller) == self.own:
+            self.begun.set()
             raise OSError("gone")
+        assert self.begun.wait(60)
         return super().read(name)
 
 
-@pytest.mark.parametrize("workers", [1, 2, 4])
-def test_what_goes_wrong_in_a_thread_reaches_the_caller(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(same_bits, "_processors", lambda: workers)
-    values = {name: np.zeros(4) for name in "abcdefxg"}
+@pytest.mark.parametrize("own", [True, False])
+def test_what_goes_wrong_in_any_thread_reaches_the_caller(own: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(same_bits, "_processors", lambda: 2)
+    values = {name: np.zeros(4) for name in "abcdefgh"}
     with pytest.raises(OSError, match="gone"):
-        different_tensors(list(values), MemoryTensors(values, {}), Broken(values, {}))
+        different_tensors(list(values), MemoryTensors(values, {}), Broken(values, own=own))
 
 
 def plan_of(tensor: TensorPlan) -> Plan:

@@ -209,7 +209,7 @@ def _shapes(net: Net2Net) -> dict[str, tuple[int, ...]]:
 
 
 def check_files(subject: Subject, student: Net2Net) -> None:
-    """Saved and read again, and as source code, the student is the same to the bit."""
+    """Saved and read again, and as source code, the student is the same to the bit; the file is proved."""
     subject.doing += ", saved"
     here = student.to_module()
     inputs = subject.teacher.inputs
@@ -218,6 +218,7 @@ def check_files(subject: Subject, student: Net2Net) -> None:
         student.save(path)
         there = Net2Net.load(path)
         assert there.graph == student.graph
+        there.prove(subject.teacher.net).raise_if_different()
         loaded = there.to_module()
     namespace: dict[str, Any] = {}
     exec(python_source(student.graph, class_name="Student"), namespace)
