@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 24
 MOST_ALONE = 6
-"""How many layers that differ by themselves have rows of their own among many."""
+"""How many layers that differ by themselves have rows of their own among many, and are looked into."""
 
 BAR = 24
 OWN, INHERITED = "1;31", "33"
@@ -51,7 +51,7 @@ class Finding:
         student: the student's graph.
         located: the errors.
         common: what could be compared, and why so.
-        changed: layer -> what of it is not as it was grown; for the layers that differ by themselves.
+        changed: layer -> what of it is not as it was grown; for the first layers that differ by themselves.
     """
 
     student: Graph
@@ -90,7 +90,7 @@ def finding(student: Net2Net, located: Located, common: Correspondence) -> Findi
     from net2net_cli.correspondence import changed_since
 
     bare = Finding(student.graph, located, common, {})
-    suspects = [name for layer in located.culprits for name in _suspects(bare, layer.name)]
+    suspects = [name for layer in located.culprits[:MOST_ALONE] for name in _suspects(bare, layer.name)]
     expected = common.expected
     changed = {name: changed_since(expected, student, name) for name in suspects} if expected is not None else {}
     return Finding(student.graph, located, common, {name: said for name, said in changed.items() if said})
@@ -108,7 +108,8 @@ def located_payload(found: Finding) -> dict[str, Any]:
 
     `source` (`growth`: what both have is known from the growth; `shapes`: layers of equal names and shapes were
     compared), `why` (no growth could say it, or null), `tolerance`, `samples`, `first` (the first layer that differs by
-    itself, or null: `name`, `op`, `error`, `own`, `place`, `expected`, `found`, `inputs`, `changed`), `culprits` (names
+    itself, or null: `name`, `op`, `error`, `own`, `place`, `expected`, `found`, `inputs`, and what of it and of some
+    others was `changed` since it was grown), `culprits` (names
     of all that do), `layers` (all that were compared, in order: `name`, `teacher`, `op`, `error`, `own`) and
     `not_compared`.
     """
@@ -170,7 +171,7 @@ def verdict(found: Finding) -> list[tuple[str, str]]:
     others = f"; {len(found.not_compared)} more have no counterpart" if found.not_compared else ""
     rows = [("compared", compared + others)]
     if found.common.source == "shapes":
-        rows.append(("compared by", "names and shapes alone, since nothing says how the student was grown"))
+        rows.append(("compared by", f"names and shapes alone, since {found.common.why}"))
     if first is None:
         return [*rows, ("first that differs", _none_differs(found))]
     readings = found.readings(first.name)
@@ -180,7 +181,9 @@ def verdict(found: Finding) -> list[tuple[str, str]]:
         ("its inputs", "; ".join(_reading(reading) for reading in readings) or "it has none"),
         ("largest there", f"at {list(first.place)}: {first.expected:.6g} expected, {first.found:.6g} found"),
     ]
-    rows += [("changed", one) for said in found.changed.values() for one in said]
+    changed = [one for said in found.changed.values() for one in said]
+    rows += [("changed", one) for one in changed[:MOST_ALONE]]
+    rows += [("", f"and {len(changed) - MOST_ALONE} more")] * (len(changed) > MOST_ALONE)
     if len(located.culprits) > 1:
         rows.append(("differ as well", _names([layer.name for layer in located.culprits[1:]])))
     return rows

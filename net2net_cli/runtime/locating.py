@@ -242,7 +242,7 @@ class _Runs:
             if name in inside:
                 here = value.cpu()
                 found[name] = layer_error(name, self.values[name].name, expected, here)
-                if name in self.outputs and not needed:
+                if name in self.outputs and not needed and here.shape == expected.shape:
                     self.histograms.append(histogram(self.outputs[name], expected, here))
             return expected.to(value, copy=True) if name in needed else value
 
@@ -273,16 +273,20 @@ def layer_error(name: str, teacher: str, expected: Tensor, found: Tensor) -> Lay
     """How far a value is from what it should be; both of any type, equal where both are the same infinity or NaN."""
     if expected.shape != found.shape:
         return LayerError(name, teacher, math.inf, math.inf, (), math.nan, math.nan)
-    e, f = (torch.view_as_real(x) if x.is_complex() else x for x in (expected, found))
-    e, f = e.double(), f.double()
+    e, f = _real(expected), _real(found)
     apart = _apart(e, f)
     if not apart.numel():
         return LayerError(name, teacher, 0.0, 0.0, (), math.nan, math.nan)
     flat = int(apart.argmax())
     largest, scale = float(apart.flatten()[flat]), _scale(e)
     place = tuple(int(i) for i in torch.unravel_index(torch.tensor(flat), e.shape))
-    error = largest / scale if scale else math.inf if largest else 0.0
-    return LayerError(name, teacher, error, largest, place, float(e.flatten()[flat]), float(f.flatten()[flat]))
+    there, here = float(e.flatten()[flat]), float(f.flatten()[flat])
+    return LayerError(name, teacher, largest / scale, largest, place, there, here)
+
+
+def _real(value: Tensor) -> Tensor:
+    """In float64; real and imaginary parts on an axis of their own."""
+    return (torch.view_as_real(value) if value.is_complex() else value).double()
 
 
 def _apart(expected: Tensor, found: Tensor) -> Tensor:
@@ -301,8 +305,8 @@ def _scale(expected: Tensor) -> float:
 
 
 def histogram(name: str, expected: Tensor, found: Tensor) -> Histogram:
-    """Histograms of an output in both networks, and of the differences."""
-    e, f = expected.double(), found.double()
+    """Histograms of an output in both networks, and of the differences, `(n, ...)` each."""
+    e, f = _real(expected), _real(found)
     finite = torch.cat([x[x.isfinite()] for x in (e, f)])
     low, high = (float(finite.min()), float(finite.max())) if finite.numel() else (0.0, 1.0)
     high = high if high > low else low + 1.0

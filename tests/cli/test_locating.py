@@ -99,7 +99,17 @@ def test_a_stranger_is_compared_by_names_and_shapes(teacher: Path, tmp_path: Pat
     Net2Net.from_tensors(residual(), tensors).save(stranger)
     done = run("verify", teacher, stranger, "--locate")
     assert "first that differs  `fc` (Linear)" in done.out
-    assert "compared by         names and shapes alone, since nothing says how the student was grown" in done.out
+    assert "compared by         names and shapes alone, since the student has no lineage" in done.out
+
+
+def test_of_a_student_that_was_trained_the_first_layer_is_named_and_few_others(teacher: Path, student: Path) -> None:
+    with safe_open(student, "np") as file:
+        metadata = file.metadata()
+    tensors = {name: t + np.float32(0.01) if t.dtype.kind == "f" else t for name, t in load_file(student).items()}
+    save_file(tensors, student, metadata)
+    done = run("verify", teacher, student, "--locate")
+    assert "first that differs  `conv1` (Conv2d)" in done.out
+    assert "differ as well      `bn1`, `block.conv2`, `block.conv2_deeper1`, `block.conv3` and 1 more" in done.out
 
 
 def test_training_is_located_with_its_own_statistics(teacher: Path) -> None:

@@ -257,9 +257,11 @@ def test_infinities_that_both_have_are_no_difference(expected: list[float], give
     assert layer_error("a", "a", torch.tensor(expected), torch.tensor(given)).error == error
 
 
-def test_integers_and_masks_are_compared_too() -> None:
+def test_integers_masks_and_complex_numbers_are_compared_too() -> None:
     assert layer_error("a", "a", torch.tensor([True, False]), torch.tensor([True, True])).largest == 1.0
     assert layer_error("a", "a", torch.tensor([3, 4]), torch.tensor([3, 4])).error == 0.0
+    assert layer_error("a", "a", torch.tensor([3 + 4j]), torch.tensor([3 + 2j])).largest == 2.0
+    assert histogram("out", torch.tensor([3 + 4j, 1j]), torch.tensor([3 + 2j, 1j])).equal == 3
 
 
 def test_a_histogram_counts_every_element_once() -> None:
