@@ -291,17 +291,20 @@ def _real(value: Tensor) -> Tensor:
 
 def _apart(expected: Tensor, found: Tensor) -> Tensor:
     """The differences; infinite where one side alone is no finite number."""
-    apart = (expected - found).abs()
-    apart[(expected == found) | (expected.isnan() & found.isnan())] = 0.0
-    return apart.nan_to_num(nan=math.inf, posinf=math.inf)
+    apart = (expected - found).abs_()
+    if apart.numel() and not apart.max().isfinite():
+        apart[(expected == found) | (expected.isnan() & found.isnan())] = 0.0
+        apart.nan_to_num_(nan=math.inf, posinf=math.inf)
+    return apart
 
 
 def _scale(expected: Tensor) -> float:
     """What differences are measured by; a value that hardly varies is rounded by its magnitude."""
-    finite = expected[expected.isfinite()]
-    if not finite.numel():
-        return 1.0
-    return max(float(finite.std(correction=0)), float(finite.abs().max()) / 100) or 1.0
+    deviation, (low, high) = float(expected.std(correction=0)), expected.aminmax()
+    if not math.isfinite(deviation):
+        finite = expected[expected.isfinite()]
+        return _scale(finite) if 0 < finite.numel() < expected.numel() else 1.0
+    return max(deviation, float(high) / 100, -float(low) / 100) or 1.0
 
 
 def histogram(name: str, expected: Tensor, found: Tensor) -> Histogram:
