@@ -59,10 +59,9 @@ class Proof:
 
     Attributes:
         steps: the growths that lead from the teacher to the student.
+        plans: what they do, as planned anew; whether they are exact, these say, and not the lineage.
         tensors: how many were compared.
         bytes: likewise.
-        exactness: how the student's numbers come about: whether what is proved is equality, or equality up to the
-            rounding of numbers that were stored.
         differences: tensors that have other bits than the growths give them.
         problems: what else is not as the growths leave it, as sentences.
         identities: batch norms whose statistics come from data that the lineage does not hold; they were found to be
@@ -70,9 +69,9 @@ class Proof:
     """
 
     steps: tuple[Step, ...]
+    plans: tuple[Plan, ...]
     tensors: int
     bytes: int
-    exactness: Exactness
     differences: tuple[TensorDifference, ...]
     problems: tuple[str, ...]
     identities: tuple[str, ...]
@@ -85,7 +84,14 @@ class Proof:
     @property
     def exact(self) -> bool:
         """Whether the growths keep what the network computes; noise and random padding do not."""
-        return all(step.exact for step in self.steps)
+        return all(plan.operation.exact for plan in self.plans)
+
+    @property
+    def exactness(self) -> Exactness:
+        """Whether what is proved is equality, or equality up to the rounding of numbers that were stored."""
+        if any(plan.scaled for plan in self.plans):
+            return "scaled"
+        return "rounded" if any(plan.rounds for plan in self.plans) else "exact"
 
     @property
     def passed(self) -> bool:
@@ -102,7 +108,7 @@ class Proof:
             count = f"{first.bits.count:,} of its {first.bits.elements:,} elements differ{more}"
             raise NotProvedError(f"{first}; {count}", self._hint())
         if not self.exact:
-            name = next(step.operation for step in self.steps if not step.exact)
+            name = next(plan.operation.name for plan in self.plans if not plan.operation.exact)
             raise NotProvedError(
                 f"every bit is what the lineage says, but `{name}` was not meant to keep what the network computes",
                 "the files are sound: `--json` says so in `replays`; `--level outputs` measures how far outputs differ",
@@ -162,9 +168,9 @@ def _compared(again: Net2Net, teacher: Net2Net, student: Net2Net, on_bytes: Call
     identities, wrong = _identities(student, measured)
     return Proof(
         steps,
+        plans,
         len(found),
         sum(info.nbytes for info in found.values()),
-        student.exactness,
         tuple(TensorDifference(bits, place_in_teacher(plans, bits.name, bits.index)) for bits in differences),
         (*problems, *wrong),
         identities,
@@ -192,7 +198,8 @@ def _first_change(expected: Graph, found: Graph) -> str:
             said = ", ".join(f"{key} {now!r}, and {was!r}" for key, (was, now) in change.attributes.items())
             return f"`{change.name}` has in the student's spec {said} by its growth"
         what = {"new": "is in the student's spec, and not in", "gone": "is not in the student's spec, but in"}
-        return f"`{change.name}` {what.get(change.kind, 'is another layer in the student’s spec than in')} its growth"
+        other = "is another layer in the student's spec than in"
+        return f"`{change.name}` {what.get(change.kind, other)} its growth"
     for ours, theirs in zip(expected.layers, found.layers, strict=False):
         if ours != theirs:
             return f"`{theirs.name}` stands or reads elsewhere in the student's spec than its growth has it"

@@ -128,7 +128,7 @@ def _applied(teacher: Net2Net, step: Step, target: Graph | None, found: Graph, p
         said["bn"] = "identity"
     if step.operation == "widen" and target is not None:
         said["layers"] = {"*": "1x"}  # in place of `like`: the target says the widths
-        said.pop("like")
+        said.pop("like", None)
     checked = instruction({**said, "name": step.operation}, f"{place} of the student's lineage")
     if checked.arguments.get("count", 0) > len(found.layers):
         raise InputError(f"{place} of the student's lineage asks for more layers than the student has", _hint(step))

@@ -323,6 +323,8 @@ def test_an_approximate_student_replays_and_is_not_claimed_to_compute_the_same(
     assert "was not meant to keep what the network computes" in refusal(proof).message
     damaged = with_flipped_bit(student, "conv1.weight", 0).prove(teacher)
     assert not damaged.replays
+    claimed = with_lineage(student, lambda step: step.update(exact=True))
+    assert not claimed.prove(teacher).passed  # whatever the lineage claims
 
 
 def test_a_stream_that_had_to_be_scaled_is_proved_up_to_rounding(tmp_path: Path) -> None:
@@ -423,10 +425,18 @@ def test_every_batch_norm_that_is_inserted_passes_for_the_identity(dtype: npt.DT
     assert (stored.dtype, weight.dtype) == (dtype, dtype)
     assert is_identity(weight, mean, mean, stored, eps)
     assert not is_identity(weight, np.nextafter(mean, 9, dtype=dtype), mean, stored, eps)
+    for lost in (np.inf, np.nan, 1e30):  # x − 1e30 + 1e30 is 0
+        far = mean.copy()
+        far[3] = lost
+        assert not is_identity(weight, far, far, stored, eps)
     for channel in range(variance.size):
         other = weight.copy()
         other[channel] = np.nextafter(other[channel], 9, dtype=dtype)
         assert not is_identity(other, mean, mean, stored, eps)
+        if dtype == np.float32 and variance[channel] > eps:  # else the variance's last bit changes no weight
+            other = stored.copy()
+            other[channel] = np.nextafter(other[channel], 9, dtype=dtype)
+            assert not is_identity(weight, mean, mean, other, eps)
 
 
 def test_a_measured_batch_norm_that_was_changed_later_cannot_be_proved(teacher: Net2Net, tmp_path: Path) -> None:
@@ -456,6 +466,7 @@ def with_lineage(model: Net2Net, change: Callable[[dict[str, Any]], Any]) -> Net
         (lambda s: s["arguments"].update(layers=["conv1"]), "`layers` of step 1 of the student's lineage"),
         (lambda s: s["arguments"].update(layers={"conv9": 3}), "`conv9` names no layer"),
         (lambda s: s["arguments"].update(sed=3), "unknown key `sed`"),
+        (lambda s: s.update(arguments={"like": None, "noise": "x"}), "`noise` of step 1"),
         (lambda s: s.update(operation="grow", arguments={"like": "x"}, target="{"), "`target` of step 1"),
     ],
 )

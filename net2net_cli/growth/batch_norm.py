@@ -22,6 +22,8 @@ BatchNormStart: TypeAlias = Literal["estimate", "identity"]
 QUANTILES = 512
 NEIGHBOURS = 8192
 """How many floats on each side of an estimate are tried; the best of n leaves a relative error of about 2⁻²⁵/n."""
+LARGEST_MEAN = 4096
+"""In standard deviations, and no less than 1 each: what is near 1 keeps half of its digits when that is subtracted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +112,10 @@ def unit_gain(variance: Floats, eps: float, dtype: npt.DTypeLike) -> tuple[npt.N
 def is_identity(weight: npt.NDArray[Any], bias: Floats, mean: Floats, variance: Floats, eps: float) -> bool:
     """Whether stored tensors of a batch norm are the identity as `unit_gain` makes it, whatever the statistics are.
 
-    The bias must be the mean, and the weight √(variance + eps), rounded to float32 or to its own type; where the
-    variance is not lost beside eps, the two are also known to have been chosen so that next to nothing was rounded:
-    the best of n = 2·NEIGHBOURS errors of up to 2⁻²⁴ is below 64/n of that, with a probability of 1 − e⁻⁶⁴ (and of
-    1 − e⁻³² where only every second neighbour is another float).
+    The bias must be the mean, which may not be so large that what it is taken from is lost. The weight must be
+    √(variance + eps), rounded to float32 or to its own type; and where the variance is not lost beside eps, the two are
+    known to have been chosen so that next to nothing was rounded: the best of n = 2·NEIGHBOURS errors of up to 2⁻²⁴ is
+    below 64/n of that, with a probability of 1 − e⁻⁶⁴ (1 − e⁻³² where only every second neighbour is another float).
 
     Args:
         weight: `(channels,)`, as it is stored.
@@ -126,7 +128,8 @@ def is_identity(weight: npt.NDArray[Any], bias: Floats, mean: Floats, variance: 
     gain = np.abs(weight.astype(np.float64) / root - 1.0)
     rounded = (root.astype(np.float32).astype(weight.dtype) == weight) | (root.astype(weight.dtype) == weight)
     chosen = (gain <= 2.0**-24 * 64 / (2 * NEIGHBOURS)) | (variance < eps / 16)
-    return bool((bias == mean).all() and rounded.all() and chosen.all())
+    small = np.abs(mean.astype(np.float64)) <= LARGEST_MEAN * np.maximum(root, 1.0)
+    return bool((bias == mean).all() and rounded.all() and chosen.all() and small.all())
 
 
 def unit_product(scale: float, stored: str) -> tuple[float, float]:

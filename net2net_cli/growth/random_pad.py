@@ -49,4 +49,5 @@ def _initial(layer: Layer, tensor: TensorPlan, slot: TensorSlot, std: float | No
     """A given deviation for weights, with zero biases, or what PyTorch gives a fresh layer."""
     if std is None or isinstance(slot.default, (int, float)):
         return default_fill(layer.op, slot)
-    return Fill("normal", std) if len(tensor.shape) > 1 else Fill("constant", 0.0)
+    # numpy takes −0 for a negative deviation
+    return Fill("normal", abs(std)) if len(tensor.shape) > 1 else Fill("constant", 0.0)

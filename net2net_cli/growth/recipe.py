@@ -15,6 +15,7 @@ A recipe is a list of operations, each with the arguments that the command of th
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 Check = tuple[Callable[[Any], bool], str]
@@ -57,10 +58,11 @@ Check = tuple[Callable[[Any], bool], str]
 _WIDTHS: Check = (_is_widths, 'a table of widths, as in `{ "conv1" = "2x" }`')
 _SPLIT: Check = (lambda v: v in SPLITS, f"one of {', '.join(SPLITS)}")
 _COUNT: Check = (_is_count, "a whole number")
-_NUMBER: Check = (_is_number, "a number that is not negative")
+_FROM_ONE: Check = (lambda v: _is_count(v) and v > 0, "a whole number from 1 up")
+_NUMBER: Check = (_is_number, "a number that is neither negative nor infinite")
 _FLAG: Check = (lambda v: isinstance(v, bool), "true or false")
 _TEXT: Check = (lambda v: isinstance(v, str) and v != "", "a text")
-_WIDENING = {"layers": _WIDTHS, "seed": _COUNT, "round_to": _COUNT, "where_possible": _FLAG}
+_WIDENING = {"layers": _WIDTHS, "seed": _COUNT, "round_to": _FROM_ONE, "where_possible": _FLAG}
 
 ARGUMENTS: Mapping[str, Mapping[str, Check]] = {
     "widen": {**_WIDENING, "split": _SPLIT, "noise": _NUMBER},

@@ -87,3 +87,11 @@ def test_a_given_deviation_draws_weights_from_a_gaussian_and_leaves_biases_at_ze
     assert abs(drawn.std() / 0.02 - 1) < 0.1
     assert not student["a.bias"][new_entries(bias)].any()
     assert plan.operation.arguments["std"] == 0.02
+
+
+@pytest.mark.parametrize("std", [0.0, -0.0])
+def test_a_deviation_of_zero_draws_zeros(std: float) -> None:
+    graph, _ = GRAPHS["convolutions"]
+    plan = plan_random_pad(graph, requests_from({"a": 60}), std=std)
+    weight = plan.tensors["a.weight"]
+    assert not grown_tensors(plan, random_tensors(graph))["a.weight"][new_entries(weight)].any()

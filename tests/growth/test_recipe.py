@@ -72,6 +72,8 @@ def test_a_student_that_was_applied_computes_what_its_teacher_computes() -> None
         ('[[operation]]\nname = "widen"', "has no `layers`"),
         ('[[operation]]\nname = "widen"\nlayers = ["a"]', "`layers` of operation 1"),
         ('[[operation]]\nname = "widen"\nlayers = {a = "2x"}\nseed = -1', "`seed` of operation 1"),
+        ('[[operation]]\nname = "widen"\nlayers = {a = "2x"}\nround_to = 0', "`round_to` of operation 1"),
+        ('[[operation]]\nname = "widen"\nlayers = {a = "2x"}\nnoise = inf', "`noise` of operation 1"),
         ('[[operation]]\nname = "widen"\nlayers = {a = "2x"}\nsed = 1', "unknown key `sed`"),
         ('[[operation]]\nname = "deepen"\nlayers = ["a"]\nbn = "measured"', "`bn` of operation 1"),
     ],
