@@ -14,6 +14,7 @@ EXAMPLES = o.examples(
     "net2net verify teacher.safetensors student.safetensors --dtype float32 --inputs images/",
     "net2net verify teacher.safetensors student.safetensors --level train",
     "net2net verify teacher.safetensors student.safetensors --level proof",
+    "net2net verify teacher.safetensors student.safetensors --locate --report page.html",
 )
 
 
