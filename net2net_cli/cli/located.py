@@ -193,6 +193,8 @@ def _none_differs(found: Finding) -> str:
     worst = found.located.worst
     if worst is None:
         return "nothing could be compared"
+    if worst.error == 0:
+        return "none: all are equal to the last bit"
     if worst.error <= found.located.tolerance:
         return f"none: no layer differs by more than {_number(worst.error)} standard deviations (`{worst.name}`)"
     return f"none: each differs by rounding alone, which adds up to {_number(worst.error)} at `{worst.name}`"

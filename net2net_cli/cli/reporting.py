@@ -193,12 +193,12 @@ def _state(where: Finding, layer: LayerError) -> State:
 
 def _bars(found: Histogram) -> list[Bars]:
     both = [("teacher", found.teacher), ("student", found.student)]
-    total = found.equal + sum(found.apart)
-    equal = f"{found.equal / total:.1%} are equal" if found.equal else "none is 0"
-    return [
-        Bars(f"{found.name}: what both return", found.edges, both, logarithms=False),
-        Bars(f"{found.name}: |Δ|", found.apart_edges, [("|Δ|", found.apart)], logarithms=True, note=equal),
-    ]
+    differ = found.equal < found.elements
+    returned = Bars(f"{found.name}: what both return", found.edges, both, False, "" if differ else "all are equal")
+    if not differ:
+        return [returned]
+    equal = f"{found.equal / found.elements:.1%} are equal" if found.equal else "none is 0"
+    return [returned, Bars(f"{found.name}: |Δ|", found.apart_edges, [("|Δ|", found.apart)], True, equal)]
 
 
 def _nodes(graph: Graph, layers: Sequence[Mapping[str, Any]], where: Finding | None) -> list[Node]:

@@ -68,8 +68,9 @@ class Histogram:
         teacher: `(bins,)` how many elements of the teacher's output.
         student: likewise.
         apart_edges: `(bins + 1,)` decimal logarithms.
-        apart: `(bins,)` how many differences have their logarithm there.
-        equal: how many elements are equal.
+        apart: `(bins,)` how many finite differences have their logarithm there.
+        equal: how many elements are equal,
+        elements: of so many.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Histogram:
     apart_edges: tuple[float, ...]
     apart: tuple[int, ...]
     equal: int
+    elements: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,6 +327,7 @@ def histogram(name: str, expected: Tensor, found: Tensor) -> Histogram:
         _edges(first, last),
         _counts(logs, first, last),
         int((apart == 0).sum()),
+        apart.numel(),
     )
 
 

@@ -143,6 +143,7 @@ def test_the_same_comparison_writes_the_same_report(teacher: Path, student: Path
     pages = [teacher.with_name(name) for name in ("a.html", "b.html")]
     for page in pages:
         assert run("verify", teacher, student, "--report", page).code == 0
+        assert ">out: what both return<" in page.read_text()
     assert pages[0].read_bytes() == pages[1].read_bytes()
 
 
@@ -245,6 +246,10 @@ def test_the_picture_fits_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_rounding_that_adds_up_is_nobodys_fault() -> None:
     text = located_text(found(error("a", 1e-13, None), error("b", 3e-12, 1e-13)))
     assert "none: each differs by rounding alone, which adds up to 3e-12 at `b`" in text
+
+
+def test_equal_values_are_told_as_such() -> None:
+    assert "none: all are equal to the last bit" in located_text(found(error("a", 0.0), error("b", 0.0)))
 
 
 def test_infinity_is_told_as_such() -> None:

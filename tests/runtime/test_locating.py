@@ -275,3 +275,5 @@ def test_a_histogram_counts_every_element_once() -> None:
     assert sum(result.apart) == 2
     assert result.apart_edges[0] <= -7 < -3 <= result.apart_edges[-1]
     assert histogram("out", expected, expected).equal == 96
+    lost = histogram("out", expected, torch.full_like(expected, NAN))
+    assert (lost.equal, lost.elements, sum(lost.apart)) == (0, 96, 0)
