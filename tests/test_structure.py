@@ -23,13 +23,14 @@ BELOW = {
     "model_file": {"growth", "checkpoint", "architecture", "errors", "version"},
     "networks": set(),
     "checking": set(),
+    "report": set(),
     "runtime": {"checking", "growth", "channels", "checkpoint", "architecture", "errors"},
 }
 """What each part may import at all; parts that are not listed may import everything."""
 
 WITHOUT_TORCH = (
-    *("architecture", "channels", "growth", "checkpoint", "cli"),
-    *("model_file.py", "model.py", "publishing.py", "checking.py", "replaying.py", "proof.py"),
+    *("architecture", "channels", "growth", "checkpoint", "report", "cli"),
+    *("model_file.py", "model.py", "publishing.py", "checking.py", "correspondence.py", "replaying.py", "proof.py"),
 )
 
 

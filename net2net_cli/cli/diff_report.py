@@ -58,7 +58,7 @@ def _both(pair: Sequence[int | None]) -> str:
 
 def _grouped(layers: Sequence[Mapping[str, Any]]) -> str:
     rows = layer_rows(layers)
-    others = len(layers) - sum(n for *_, n in rows)
+    others = len(layers) - sum(len(names) for *_, names in rows)
     text = (
         table(("layer", "op", "width"), [row[:3] for row in rows], "<<<") if rows else "no layer changed its own width"
     )

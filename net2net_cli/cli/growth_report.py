@@ -151,15 +151,15 @@ def _shape(shape: Sequence[int] | None) -> str:
 def growth_text(payload: Payload) -> str:
     """A short table of what changed."""
     rows = layer_rows(payload["layers"])
-    left = sum(n for *_, n in rows[MOST_ROWS:])
+    left = sum(len(names) for *_, names in rows[MOST_ROWS:])
     text = table(("layer", "op", "width"), [row[:3] for row in rows[:MOST_ROWS]], "<<<")
     if left:
         text += f"\n… and {left} more layers; `--json` and `net2net diff` list them"
     return f"{text}\n\n{facts([*sizes(payload), *_outcome(payload)])}"
 
 
-def layer_rows(layers: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, int]]:
-    """Layers whose own width changed, and new ones; those that changed alike stand in one row, with their number."""
+def layer_rows(layers: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, list[str]]]:
+    """Layers whose own width changed, and new ones; those that changed alike stand in one row, with their names."""
     alike: dict[tuple[str, str], list[str]] = {}
     order = {layer["name"]: i for i, layer in enumerate(layers)}
     for layer in layers:
@@ -167,7 +167,7 @@ def layer_rows(layers: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str,
             alike.setdefault((layer["op"], _width(layer)), []).append(layer["name"])
     found = [(text, op, width, same) for (op, width), names in alike.items() for text, same in patterns(names)]
     found.sort(key=lambda row: order[row[3][0]])
-    return [(f"{text} ({len(same)})" if len(same) > 1 else text, op, w, len(same)) for text, op, w, same in found]
+    return [(f"{text} ({len(same)})" if len(same) > 1 else text, op, w, same) for text, op, w, same in found]
 
 
 def is_row(layer: Mapping[str, Any]) -> bool:

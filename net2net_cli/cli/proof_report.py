@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from net2net_cli.proof import Proof, TensorDifference
 
 MOST_ROWS = 10
-MEANT = {"ctx", "teacher", "student", "level", "spec", "allow_nan", "trust_code", "json", "quiet", "verbose"}
+MEANT = {
+    *("ctx", "teacher", "student", "level", "spec", "allow_nan", "trust_code", "json", "quiet", "verbose"),
+    *("report", "force"),
+}
 """Parameters of `verify` that mean something where nothing is run."""
 
 EXACTNESS = {
@@ -32,18 +35,22 @@ def prove(context: typer.Context, printer: Printer) -> None:
         UsageError: an option says how networks are run.
         NotProvedError: the student is not what its lineage says, or not meant to compute the same.
     """
+    from net2net_cli.cli.locating import Wanted
     from net2net_cli.cli.opening import open_model, stored_bytes
     from net2net_cli.cli.progress import Progress
 
     _refuse_options(context)
     given = context.params
+    wanted = Wanted(False, given["report"], given["force"], (given["teacher"], given["student"]))
     # NaN are bits like all others
     teacher = open_model(given["teacher"], given["spec"], True, printer)
     student = open_model(given["student"], None, True, printer)
     with Progress(printer, stored_bytes(student)) as progress:
         progress.stage("comparing bits")
         found = student.prove(teacher, on_bytes=progress.advance)
-    printer.summary(proof_text(found), proof_payload(found))
+    payload = proof_payload(found)
+    printer.summary(proof_text(found), payload)
+    wanted.write(teacher, student, payload, None)
     found.raise_if_different()
 
 

@@ -14,6 +14,7 @@ EXAMPLES = o.examples(
     "net2net verify teacher.safetensors student.safetensors --dtype float32 --inputs images/",
     "net2net verify teacher.safetensors student.safetensors --level train",
     "net2net verify teacher.safetensors student.safetensors --level proof",
+    "net2net verify teacher.safetensors student.safetensors --locate --report page.html",
 )
 
 
@@ -42,8 +43,15 @@ def verify(
     tolerance: Annotated[
         float | None, typer.Option("--tolerance", min=0.0, help="Largest error that passes, in standard deviations.")
     ] = None,
+    locate: Annotated[
+        bool, typer.Option("--locate", help="Compare every layer that both have; name the first that differs.")
+    ] = False,
+    report: Annotated[
+        Path | None, o.path_option("--report", metavar="FILE", help="Write a page (.html) of what was found.")
+    ] = None,
     train: Annotated[bool, typer.Option("--train", hidden=True, help="The same as --level train.")] = False,
     spec: o.Spec = None,
+    force: o.Force = False,
     device: o.DeviceOption = "auto",
     seed: o.Seed = 0,
     allow_nan: o.AllowNan = False,
@@ -68,11 +76,13 @@ def verify(
     from net2net_cli.architecture.trust import check_trust
     from net2net_cli.checking import Checking
     from net2net_cli.cli.comparison import comparison_payload, comparison_text
+    from net2net_cli.cli.locating import Wanted
     from net2net_cli.cli.opening import open_model
     from net2net_cli.cli.requests import finite, only_type
     from net2net_cli.cli.torch_needed import need_torch
 
     finite("--tolerance", tolerance)
+    wanted = Wanted(locate, report, force, (teacher, student))
     first = open_model(teacher, spec, allow_nan, printer, trust_code=trust_code)
     second = open_model(student, None, allow_nan, printer, trust_code=trust_code)
     for model in (first, second):
@@ -90,9 +100,12 @@ def verify(
     )
     with code_that_may_print(trusted=trust_code):
         found = second.verify(first, checking=checking)
+        where = wanted.found(first, second, checking, found)
     for warning in found.warnings:
         printer.warn(warning)
     for note in found.notes:
         printer.note(note)
-    printer.summary(comparison_text(found), comparison_payload(found))
+    payload = comparison_payload(found)
+    printer.summary(*wanted.told(comparison_text(found), payload, where))
+    wanted.write(first, second, payload, where)
     found.raise_if_different()

@@ -6,7 +6,7 @@ from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -201,7 +201,13 @@ def _bind(graph: Graph, inputs: tuple[Tensor, ...], named: Mapping[str, Tensor])
     return given
 
 
-def _run(network: Network, values: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+Instead: TypeAlias = Callable[[str, Tensor], Tensor]
+"""Given a layer's name and what it returned: what its readers get."""
+
+
+def _run(
+    network: Network, values: dict[str, Tensor], instead: Instead = lambda _, made: made
+) -> Iterator[tuple[str, Tensor]]:
     """Run all layers of the mode, each value yielded as it is made; `values` is left with what is returned."""
     for step in network._plans[_mode(network)].steps:
         inputs = [values[name] for name in step.inputs]
@@ -210,7 +216,7 @@ def _run(network: Network, values: dict[str, Tensor]) -> Iterator[tuple[str, Ten
         else:
             found = _at(network, step.path)
             made = found(*inputs) if isinstance(found, nn.Module) else found
-        values[step.name] = made
+        values[step.name] = instead(step.name, made)
         yield step.name, made
         for name in step.release:
             del values[name]
@@ -254,12 +260,19 @@ def _assemble(structure: Structure, outputs: Mapping[str, str], values: Mapping[
     return [part(inner) for inner in held] if kind == "list" else tuple(part(inner) for inner in held)
 
 
-def values_of(network: Network, *inputs: Tensor) -> Iterator[tuple[str, Tensor]]:
+def values_of(
+    network: Network, *inputs: Tensor, instead: Instead = lambda _, made: made
+) -> Iterator[tuple[str, Tensor]]:
     """Run the network in its present mode and yield each layer's value as it is made, by the layer's name.
 
     Values are let go after their last reader unless the caller keeps them.
+
+    Args:
+        network: made by `build`.
+        inputs: in the graph's order.
+        instead: may hand readers something else than what a layer returned.
     """
-    yield from _run(network, _bind(network._graph, inputs, {}))
+    yield from _run(network, _bind(network._graph, inputs, {}), instead)
 
 
 def graph_of(network: Network) -> Graph:

@@ -79,7 +79,7 @@ def run(network: nn.Module, inputs: Sequence[Batch], setting: Setting, draws: Dr
 
     """
     device = setting.device
-    with explained(device), full_precision(), _seeded(device):
+    with explained(device), full_precision(), seeded(device):
         copied = converted(network, device, setting.stored).train(setting.mode == "train")
         draws.prepare(copied)
         while (found := _tried(copied, inputs, setting, limit)) is None:
@@ -187,6 +187,16 @@ def pieces(network: nn.Module, batch: Batch, limit: int) -> Iterator[Batch]:
         )
 
 
+def some(network: nn.Module, batch: Batch, first: int, most: int) -> Batch:
+    """At most so many samples of a batch, beginning with the one of that number and going round."""
+    count = samples(network, batch)
+    chosen = torch.tensor([(first + i) % count for i in range(min(most, count))])
+    return tuple(
+        x if axis is None else x.index_select(axis, (chosen[:, None] * times + torch.arange(times)).flatten())
+        for x, axis, times in _batch_axes(network, batch)
+    )
+
+
 def _batch_axes(network: nn.Module, batch: Batch) -> list[tuple[Tensor, int | None, int]]:
     """For each argument the axis that holds the samples, if one does, and how many of its slices make one sample."""
     if not isinstance(network, Network):
@@ -200,7 +210,7 @@ def _batch_axes(network: nn.Module, batch: Batch) -> list[tuple[Tensor, int | No
 
 
 @contextmanager
-def _seeded(device: torch.device) -> Iterator[None]:
+def seeded(device: torch.device) -> Iterator[None]:
     """What is drawn at random is the same for every network; the caller's generators are left as they were."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(0)

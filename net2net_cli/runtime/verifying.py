@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol, get_args
 
@@ -15,12 +16,14 @@ from net2net_cli.architecture.shapes import show
 from net2net_cli.checking import Checking, Exactness, RunLevel
 from net2net_cli.checkpoint.safetensors_header import TensorInfo
 from net2net_cli.errors import InputError, UsageError
-from net2net_cli.runtime.compare import Comparison, compare, with_evaluation
+from net2net_cli.runtime.build import Network
+from net2net_cli.runtime.compare import IN_EVALUATION, Comparison, compare, with_evaluation
 from net2net_cli.runtime.draws import Values
 from net2net_cli.runtime.expected import why_different
 from net2net_cli.runtime.inputs import load_inputs, random_inputs
+from net2net_cli.runtime.locating import Located, fitting, locate
 from net2net_cli.runtime.machine import default_dtype, pick_device
-from net2net_cli.runtime.running import Batch
+from net2net_cli.runtime.running import Batch, Setting, samples, some
 from net2net_cli.runtime.tolerance import Tolerance, default_tolerance
 
 DTYPES = {
@@ -114,6 +117,42 @@ def _batches(graph: Graph, checking: Checking) -> list[Batch]:
     if checking.inputs is not None:
         return load_inputs(checking.inputs, graph, batch=checking.batch).batches
     return [random_inputs(graph, checking.batch, checking.seed, torch.float64)]
+
+
+def locate_models(teacher: Model, student: Model, values: Values, checking: Checking, found: Comparison) -> Located:
+    """Compare what their layers return, on the samples that differ most.
+
+    Args:
+        teacher: a network.
+        student: another one.
+        values: what of the teacher the student's layers return, as far as it is known.
+        checking: how outputs were compared.
+        found: what that gave.
+
+    Raises:
+        MachineError: the device is not there, or its memory does not suffice.
+    """
+    device = pick_device(checking.device)
+    mode: Mode = "eval" if found.worst.name.endswith(IN_EVALUATION) else found.mode
+    setting = Setting(device, _dtype(checking) or default_dtype(device), mode, checking.autocast)
+    theirs, ours = teacher.to_module(), student.to_module()
+    assert isinstance(theirs, Network)
+    assert isinstance(ours, Network)
+    batch, first = _batch_of(theirs, _batches(teacher.graph, checking), found.worst.place)
+    if setting.mode == "eval":
+        batch = some(theirs, batch, first, fitting(teacher.graph, values, setting.dtype))
+    return locate(theirs, ours, values, batch, setting, found.tolerance)
+
+
+def _batch_of(network: Network, batches: Sequence[Batch], place: tuple[int, ...]) -> tuple[Batch, int]:
+    """The batch that holds a sample, and the sample's number in it; the first ones, where that cannot be known."""
+    number = place[0] if place else 0
+    for batch in batches:
+        count = samples(network, batch)
+        if number < count:
+            return batch, number
+        number -= count
+    return batches[0], 0
 
 
 def _tolerance(teacher: Model, student: Model, checking: Checking, dtype: torch.dtype, mode: Mode) -> Tolerance | float:

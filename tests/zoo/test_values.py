@@ -102,6 +102,19 @@ def test_values_of_a_swin_transformer_whose_windows_are_folded_into_the_batch_ar
     assert {claim.name for claim in claimed.values()} == set(one.net.graph.by_name)
 
 
+def test_a_network_grown_into_its_targets_class_returns_the_teachers_values_and_passes_them_through_new_layers() -> (
+    None
+):
+    one = Teacher.of(test_transformers.vit(2), [(3, 32, 32)])
+    target = Net2Net.from_module(test_transformers.vit(3, hidden=48, heads=6), torch.zeros(1, 3, 32, 32))
+    student = one.net.grow(target.graph)
+    claimed = claims(student)
+    assert wrong(one, student, claimed) == {}
+    assert {claim.name for claim in claimed.values()} == set(one.net.graph.by_name)
+    through = [name for name, claim in claimed.items() if name not in one.net.graph.by_name and name.startswith("enc")]
+    assert through
+
+
 def test_a_claim_with_channels_in_another_order_is_seen() -> None:
     one = test_zoo.teacher("Dense")
     student = one.net.widen({"**": "2x"}, where_possible=True)
