@@ -92,7 +92,7 @@ def _conv(inner: int, outer: int) -> Conv2d:
 
 
 def measure_large(folder: Path, gib: float, rounds: int) -> Iterator[Row]:
-    """Whole processes, hashing of the teacher included; files are in the page cache, and nothing waits for disks."""
+    """Whole processes, hashing of the teacher and waiting for the disk included; `cp` does neither. Caches are warm."""
     teacher, student, copy = (folder / f"large_{name}.safetensors" for name in ("teacher", "student", "copy"))
     graph = large_network(gib)
     try:
