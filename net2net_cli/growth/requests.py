@@ -11,7 +11,7 @@ import numpy as np
 
 from net2net_cli.architecture.graph import Graph
 from net2net_cli.architecture.ops.opaque import Opaque
-from net2net_cli.architecture.spec_checks import MAX_AXIS
+from net2net_cli.architecture.spec_checks import MAX_CHANNELS
 from net2net_cli.channels.counts import Demand, frozen_refusal
 from net2net_cli.channels.labels import Labels
 from net2net_cli.channels.unions import Ints, distinct
@@ -87,7 +87,7 @@ def target_width(text: str, now: int, round_to: int) -> int:
     assert match is not None
     digits = match["more"] or match["factor"] or match["width"]
     if len(digits) > MOST_DIGITS:
-        return MAX_AXIS + 1
+        return MAX_CHANNELS + 1
     if match["more"]:
         width = now + int(match["more"])
     elif match["factor"]:
@@ -216,9 +216,10 @@ def _demand(labels: Labels, layer: str, request: Request, round_to: int) -> Dema
     if freeze is not None and labels.is_frozen(axis).all():
         raise frozen_refusal(layer, freeze)
     width = target_width(request.width, axis.size, round_to)
-    if width > MAX_AXIS:
+    if width > MAX_CHANNELS:
         raise UsageError(
-            f"`{layer}` cannot be `{request.width:.40}` wide: an axis has at most {MAX_AXIS} entries", "ask for less"
+            f"`{layer}` cannot be `{request.width:.40}` wide: an axis has at most {MAX_CHANNELS} entries",
+            "ask for less",
         )
     if width <= axis.size:
         asked = f"{request.width:.40} is {width}" if not request.width.isdigit() else f"{request.width:.40}"
