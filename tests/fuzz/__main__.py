@@ -11,7 +11,11 @@ from contextlib import closing, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from fuzz import guided
 from fuzz.driver import Runner, Tally, campaign
+
+READERS_SHARE = 0.2
+"""Of the time, for readers by themselves."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -23,16 +27,20 @@ def main(argv: list[str] | None = None) -> int:
             return _only(runner, given.seed, given.only, given.keep)
         total = Tally()
         began = time.monotonic()
-        until = began + 60 * given.minutes if given.minutes else float("inf")
+        share = 1.0 if given.no_readers else 1 - READERS_SHARE
+        until = began + 60 * given.minutes * share if given.minutes else float("inf")
         tried = campaign(runner, given.seed, inputs=given.inputs, until=until, workers=given.workers, first=given.first)
         with suppress(KeyboardInterrupt), closing(tried):
             for some in tried:
                 for finding in some.found.keys() - total.found.keys():
-                    print(f"\n{finding}\n{some.said[finding]}", file=sys.stderr)
+                    print(f"\n{finding} (--only {some.found[finding][0]})\n{some.said[finding]}", file=sys.stderr)
                 total.add(some)
                 _progress(total, time.monotonic() - began)
-    print(f"\n{account(total, time.monotonic() - began, given.seed)}")
-    return 1 if total.found else 0
+    print(f"\n{account(total, time.monotonic() - began, given.seed)}", flush=True)
+    broken = bool(total.found)
+    if given.minutes and not given.no_readers:
+        broken |= bool(guided.main(["--minutes", str(given.minutes * READERS_SHARE)]))
+    return 1 if broken else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     more("--first", type=int, default=0, metavar="NUMBER", help="number of the first input (default: %(default)s)")
     more("--seed", type=int, default=0, help="of all inputs (default: %(default)s)")
     more("--workers", type=int, default=2, help="processes (default: %(default)s)")
+    more("--no-readers", action="store_true", help="no coverage-guided fuzzing of single readers at the end")
     more("--few", action="store_true", help="start from a few networks instead of all")
     more("--only", type=int, metavar="NUMBER", help="run this one input, and tell all about it")
     more("--keep", type=Path, metavar="FOLDER", help="with --only: where its files go")

@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
@@ -80,7 +80,7 @@ class Runner:
             self.usual[done.arguments[0]] = max(done.memory, self.usual.get(done.arguments[0], 0))
 
     def try_some(self, seed: int, numbers: Iterable[int]) -> Tally:
-        """Run some inputs, one after the other; what is slow is run again, because the machine may have been busy."""
+        """Run some inputs, one after the other; what did not come back is run again, because the machine may have been busy."""
         tally = Tally()
         for number, (done, broken) in self._tried(seed, numbers, "first"):
             if any(one.rule in ("slow", "hang") for one in broken):
@@ -109,7 +109,7 @@ def _some(seed: int, numbers: range) -> Tally:
 
 def campaign(
     runner: Runner, seed: int, *, inputs: int | None, until: float, workers: int, first: int = 0
-) -> Iterator[Tally]:
+) -> Generator[Tally]:
     """Run inputs until there were so many, or the time has come; yields what is known from time to time.
 
     Args:

@@ -285,6 +285,9 @@ def prepare(seeds: list[Seed], seed: int, number: int) -> Case:
     return KINDS[kind](seeds, random.Random(f"{seed} {number}"))
 
 
+WIDEN_RECIPE = b'[[operation]]\nname = "widen"\nlayers = { conv1 = "2x" }\n'
+
+
 def sound(seeds: list[Seed]) -> list[tuple[str, Callable[[], Case]]]:
     """For each command a sound case, which tells what it takes by itself."""
 
@@ -292,7 +295,7 @@ def sound(seeds: list[Seed]) -> list[tuple[str, Callable[[], Case]]]:
         _put("in/t.safetensors", seeds[0].data)
         _put("in/s.safetensors", seeds[1].data)
         _put("in/bigger.json", to_json_text(residual(8, 9)).encode())
-        _put("in/r.toml", b'[[operation]]\nname = "widen"\nlayers = { conv1 = "2x" }\n')
+        _put("in/r.toml", WIDEN_RECIPE)
 
     out = "-o out/s.safetensors"
     lines = [

@@ -23,10 +23,10 @@ from typing import Any, NoReturn
 from fuzz.guards import Watch, measured, status
 
 SECONDS = 10.0
-"""That a command may take."""
+"""Of the processor's time, which a command may take: how long it has to wait for it is the machine's business."""
 
-TO_PREPARE = 5.0
-"""Seconds that its files may take to be made."""
+PATIENCE = 60.0
+"""Seconds after which a command that has not come back is ended."""
 
 MOST_MEMORY = 3 << 30
 """Bytes above what the process has at its start; more is refused by the kernel."""
@@ -111,11 +111,11 @@ def _one_child(
     try:
         with os.fdopen(reading, "rb") as pipe:
             while waiting:
-                ready, _, _ = select.select([pipe], [], [], SECONDS + TO_PREPARE)
+                ready, _, _ = select.select([pipe], [], [], PATIENCE)
                 data = pipe.read(8) if ready else b""
                 if not data:
                     place = folder / str(waiting[0])
-                    lost = Done(escaped="died" if ready else "hang", err=_text(place / "stderr"), seconds=SECONDS)
+                    lost = Done(escaped="died" if ready else "hang", err=_text(place / "stderr"), seconds=PATIENCE)
                     with suppress(OSError, ValueError):
                         known = json.loads((place / "case.json").read_bytes())
                         lost.kind, lost.arguments = known["kind"], known["arguments"]
@@ -191,14 +191,14 @@ def _text(path: Path) -> str:
 def _run(folder: Path, case: Case, done: Done, watch: Watch) -> None:
     before = _snapshot(folder)
     gc.collect()
-    began = time.monotonic()
+    began = time.process_time()
 
     def command() -> None:
         with watch.watching(os.path.realpath(folder / "out"), case.trusted, case.unread):
             done.code = execute(case.arguments)
 
     done.memory = measured(command)
-    done.seconds = time.monotonic() - began
+    done.seconds = time.process_time() - began
     done.seen = list(watch.seen)
     after = _snapshot(folder)
     done.changed = sorted(str(p) for p in before.keys() | after.keys() if before.get(p) != after.get(p))

@@ -149,8 +149,7 @@ def test_the_guards_see_it(
 
     monkeypatch.setattr(inspect_report, "inspect_text", misbehaving)
     if misdeed is _endless:
-        monkeypatch.setattr(sandbox, "SECONDS", 0.5)
-        monkeypatch.setattr(sandbox, "TO_PREPARE", 0.5)
+        monkeypatch.setattr(sandbox, "PATIENCE", 1.0)
     done, broken = only(partial(command, runner.seeds, "inspect", "in/t.safetensors"))
     assert any(one.startswith(rule) for one in broken), (broken, done)
 
