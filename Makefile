@@ -67,9 +67,9 @@ bench: $(BENCH_READY) ## speed and memory beside what they are measured by; BENC
 coverage-sweep: $(BENCH_READY) ## grow every layer of torchvision's networks, for hours; writes docs/COVERAGE.md
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.coverage $(SWEEP)
 
-# Four fifths of the time for files through the real commands, one for their readers by themselves.
-fuzz: $(FUZZ_READY) ## hostile files through the real commands, for MINUTES=5; FUZZ=--help says what else
-	@PYTHONPATH=tests:. OMP_NUM_THREADS=1 $(BIN)/python -m fuzz --minutes $(MINUTES) $(FUZZ)
+# Four fifths of the time are for files through the real commands, one for their readers by themselves.
+fuzz: $(FUZZ_READY) ## hostile files through the real commands, for MINUTES=5; FUZZ='--inputs 20000' MINUTES=
+	@PYTHONPATH=tests:. OMP_NUM_THREADS=1 $(BIN)/python -m fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(FUZZ)
 
 samples: $(READY) ## train the sample networks again (20 minutes)
 	$(BIN)/python sample_checkpoints/train.py

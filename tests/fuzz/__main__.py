@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
         runner = Runner(Path(folder), every=not given.few)
         if given.only is not None:
             return _only(runner, given.seed, given.only, given.keep)
-        total = Tally()
+        total, commit = Tally(), _commit()
         began = time.monotonic()
         share = 1.0 if given.no_readers else 1 - READERS_SHARE
         until = began + 60 * given.minutes * share if given.minutes else float("inf")
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
                     print(f"\n{finding} (--only {some.found[finding][0]})\n{some.said[finding]}", file=sys.stderr)
                 total.add(some)
                 _progress(total, time.monotonic() - began)
-    print(f"\n{account(total, time.monotonic() - began, given.seed)}", flush=True)
+    print(f"\n{account(total, time.monotonic() - began, given.seed, commit)}", flush=True)
     broken = bool(total.found)
     if given.minutes and not given.no_readers:
         broken |= bool(guided.main(["--minutes", str(given.minutes * READERS_SHARE)]))
@@ -73,12 +73,12 @@ def _progress(total: Tally, seconds: float) -> None:
     print(f"\r{tried} inputs, {rate:.0f} a second, {len(total.found)} findings", end="", file=sys.stderr, flush=True)
 
 
-def account(total: Tally, seconds: float, seed: int) -> str:
+def account(total: Tally, seconds: float, seed: int, commit: str) -> str:
     """What was tried on which commit, and what was found."""
     kinds = Counter[str]()
     for (kind, _), number in total.tried.items():
         kinds[kind] += number
-    lines = [f"{sum(kinds.values())} inputs in {seconds:.0f} s, seed {seed}, commit {_commit()}"]
+    lines = [f"{sum(kinds.values())} inputs in {seconds:.0f} s, seed {seed}, commit {commit}"]
     for kind, number in sorted(kinds.items()):
         codes = ", ".join(f"{n} × {code}" for (k, code), n in sorted(total.tried.items()) if k == kind)
         lines.append(f"  {kind:<12} {number:>6}   exit codes: {codes}")

@@ -80,7 +80,7 @@ class Runner:
             self.usual[done.arguments[0]] = max(done.memory, self.usual.get(done.arguments[0], 0))
 
     def try_some(self, seed: int, numbers: Iterable[int]) -> Tally:
-        """Run some inputs, one after the other; what did not come back is run again, because the machine may have been busy."""
+        """Run some inputs, one after the other; one that does not come back is tried again: the machine may be busy."""
         tally = Tally()
         for number, (done, broken) in self._tried(seed, numbers, "first"):
             if any(one.rule in ("slow", "hang") for one in broken):
