@@ -32,10 +32,15 @@ def layer_of(document: Any, name: str) -> dict[str, Any]:
     return found
 
 
-def edited(seeds: list[Seed], layer: str, attributes: dict[str, Any], *, seed: str = "residual") -> Case:
-    """A look at a spec, `in/h.json`, in which a layer has other attributes."""
+def edited(
+    seeds: list[Seed], layer: str, attributes: dict[str, Any], *, seed: str = "residual", drop: bool = False
+) -> Case:
+    """A look at a spec, `in/h.json`, in which a layer has other attributes beside its own, or instead (`drop`)."""
     document = copy.deepcopy(of(seeds, seed).spec)
-    layer_of(document, layer).update(attributes)
+    found = layer_of(document, layer)
+    for key in [key for key in found if drop and key not in ("name", "inputs")]:
+        del found[key]
+    found.update(attributes)
     data = json.dumps(document).encode()
     Path("in/h.json").write_bytes(data)
     return Case("past", ("inspect", "in/h.json"), len(data))
@@ -133,6 +138,11 @@ PAST: dict[str, tuple[int, Make]] = {
     "value of a name that turns text around": (3, lambda s: edited(s, "relu1", {"op": "\u2028\x1b[31m"})),
     "heads that do not divide the width": (3, lambda s: edited(s, "self_attn", {"num_heads": 3}, seed=ENCODER)),
     "no heads": (3, lambda s: edited(s, "self_attn", {"num_heads": 0}, seed=ENCODER)),
+    "axis of a norm that is not there": (
+        3,
+        lambda s: edited(s, "relu1", {"op": "normalize", "p": 2, "dim": 9, "eps": 1}),
+    ),
+    "softmax over channels that are not there": (3, lambda s: edited(s, "fc", {"op": "Softmax2d"}, drop=True)),
     "more channels than memory": (3, lambda s: edited(s, "conv1", {"out_channels": 2**26})),
     "eps that torch refuses": (
         3,

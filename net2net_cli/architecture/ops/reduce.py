@@ -180,6 +180,8 @@ class Softmax2d(Op):
     """Probabilities over the channels at each place of an image."""
 
     def shape(self, *inputs: Shape) -> Shape:
+        if len(inputs[0]) not in (3, 4):
+            raise ValueError(f"it has {len(inputs[0])} axes; three or four are needed")
         return inputs[0]
 
     def flow(self, f: Flow, *inputs: Channels) -> Axes:
@@ -198,6 +200,7 @@ class Normalize(Op):
     eps: float = 1e-12
 
     def shape(self, *inputs: Shape) -> Shape:
+        positive(self.dim, len(inputs[0]))
         return inputs[0]
 
     def flow(self, f: Flow, *inputs: Channels) -> Axes:
