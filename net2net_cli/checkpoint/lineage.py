@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -97,12 +98,20 @@ def read_lineage(metadata: Mapping[str, str]) -> list[Step]:
     if text is None:
         return []
     try:
-        records = json.loads(text)
+        records = json.loads(text, parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise _malformed("", f"is not JSON ({error})") from error
     if not isinstance(records, list):
         raise _malformed("", "is not a list")
     return [_read_step(f"[{index}]", record) for index, record in enumerate(records)]
+
+
+def _finite(text: str) -> float:
+    """A number of JSON; NaN and infinity, which Python would read, are none, and could not be written again."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text:.40} is no number")
+    return number
 
 
 def _lineage_text(steps: Sequence[Step]) -> str:

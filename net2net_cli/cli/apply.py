@@ -38,12 +38,12 @@ def apply(
     """
     from net2net_cli.cli.growing import Growth, grow
     from net2net_cli.cli.printing import Printer
-    from net2net_cli.cli.targets import read_recipe, target_graph
+    from net2net_cli.cli.targets import read_recipe, recipe_target
 
     steps = read_recipe(recipe)
 
     def operation(network: Net2Net) -> Net2Net:
-        return network.apply(steps, lambda like: target_graph(like, (), network.graph))
+        return network.apply(steps, lambda like: recipe_target(like, network.graph, where=recipe, trusted=trust_code))
 
     printer = Printer(quiet, verbose, json)
     grow(Growth(teacher, out, spec, force, dry_run, device, verify, allow_nan, seed, printer, trust_code), operation)

@@ -26,7 +26,10 @@ def import_(
         Path | None, o.path_option("-o", "--out", metavar="FILE", help="Where it goes (.safetensors).")
     ] = None,
     weights: Annotated[
-        Path | None, o.path_option("--weights", metavar="FILE", help="A .safetensors, .pt or .pth file.")
+        Path | None,
+        o.path_option(
+            "--weights", metavar="FILE", help="A .safetensors, .pt or .pth file, or the index of shards (.json)."
+        ),
     ] = None,
     kwarg: Annotated[
         list[str] | None, typer.Option("--kwarg", metavar="NAME=VALUE", help="Argument for the callable; repeatable.")

@@ -153,7 +153,8 @@ def step_text(step: Mapping[str, Any]) -> str:
     """`widen conv1=2x (seed 0)`."""
     arguments = step["arguments"]
     what = arguments.get("layers") or arguments.get("like") or {}
-    named = [f"{k}={v}" for k, v in what.items()] if isinstance(what, Mapping) else [str(name) for name in what]
+    listed = what if isinstance(what, list | tuple) else [what]  # the history of a file that was edited holds anything
+    named = [f"{k}={v}" for k, v in what.items()] if isinstance(what, Mapping) else [str(name) for name in listed]
     shown = " ".join(named[:3]) + (f" … {len(named) - 3} more" if len(named) > 3 else "")
     seed = f" (seed {step['seed']})" if step["seed"] is not None else ""
     return f"{step['operation']} {shown}{seed}{'' if step['exact'] else ', not exact'}"

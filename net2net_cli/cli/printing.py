@@ -6,6 +6,7 @@ A closed pipe is silent: what was asked for is still done, and the exit code sti
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stdout
@@ -13,8 +14,12 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 _BOLD, _DIM, _RED, _YELLOW, _CYAN = "1", "2", "1;31", "1;33", "36"
-_CONTROLS = {n: f"\\x{n:02x}" for n in (*range(9), *range(11, 32), *range(127, 160))}
-"""Characters that would steer the terminal, should a file name hold them."""
+MOST_SAID = 4000
+"""Characters of a message or a hint."""
+
+_ODD = re.compile(r"[^\n\x20-\x7e]")
+_OWN_STYLES = re.compile(f"(\x1b\\[(?:0|{_BOLD}|{_DIM})m)")
+"""What `bold` and `dim` put into tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +38,7 @@ class Printer:
 
     def say(self, text: str) -> None:
         """Tell a person what happens."""
-        if not self.quiet:
-            _write(sys.stderr, f"{text}\n")
+        self._say("", text)
 
     def detail(self, text: str) -> None:
         """Tell a person who wants to know more."""
@@ -43,11 +47,15 @@ class Printer:
 
     def note(self, text: str) -> None:
         """Tell a person what is worth knowing."""
-        self.say(f"{styled(sys.stderr, 'note:', _CYAN)} {text}")
+        self._say(styled(sys.stderr, "note:", _CYAN) + " ", text)
 
     def warn(self, text: str) -> None:
         """Tell a person what may be wrong."""
-        self.say(f"{styled(sys.stderr, 'warning:', _YELLOW)} {text}")
+        self._say(styled(sys.stderr, "warning:", _YELLOW) + " ", text)
+
+    def _say(self, prefix: str, text: str) -> None:
+        if not self.quiet:
+            _write(sys.stderr, f"{prefix}{harmless(text)}\n")
 
     def summary(self, text: str, payload: Mapping[str, Any]) -> None:
         """What was done: a table that `--quiet` leaves out, or the JSON object."""
@@ -61,7 +69,7 @@ class Printer:
 
     def data(self, text: str, payload: Mapping[str, Any]) -> None:
         """What was asked for: a table, or the JSON object."""
-        _write(sys.stdout, (_json(payload) if self.json else text.rstrip("\n")) + "\n")
+        _write(sys.stdout, (_json(payload) if self.json else _harmless_table(text.rstrip("\n"))) + "\n")
 
 
 def _json(payload: Mapping[str, Any]) -> str:
@@ -79,9 +87,9 @@ def code_that_may_print(*, trusted: bool) -> Iterator[None]:
 
 def print_error(message: str, hint: str | None) -> None:
     """`error: …`, a blank line, `hint: …`."""
-    text = f"{styled(sys.stderr, 'error:', _RED)} {_safe(message)}\n"
+    text = f"{styled(sys.stderr, 'error:', _RED)} {harmless(_shortened(message))}\n"
     if hint:
-        text += f"\n{styled(sys.stderr, 'hint:', _CYAN)} {_safe(hint)}\n"
+        text += f"\n{styled(sys.stderr, 'hint:', _CYAN)} {harmless(_shortened(hint))}\n"
     _write(sys.stderr, text)
 
 
@@ -121,8 +129,28 @@ def terminal_width() -> int | None:
     return shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
 
 
-def _safe(text: str) -> str:
-    return text.translate(_CONTROLS)
+def harmless(text: str) -> str:
+    """The text with all that would steer a terminal, hide, or turn what follows around, written as an escape.
+
+    Names in files and of files may hold any character.
+    """
+    return _ODD.sub(lambda found: found[0] if found[0].isprintable() else _escaped(found[0]), text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def _shortened(text: str) -> str:
+    """A message that a name in a file cannot make fill the screen."""
+    return text if len(text) <= MOST_SAID else f"{text[: MOST_SAID - 400]} … {text[-400:]}"
+
+
+def _harmless_table(text: str) -> str:
+    """Likewise; where stdout is a terminal, a table has styles of its own."""
+    if not _coloured(sys.stdout):
+        return harmless(text)
+    return "".join(part if i % 2 else harmless(part) for i, part in enumerate(_OWN_STYLES.split(text)))
 
 
 def _write(stream: TextIO | None, text: str) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from net2net_cli.architecture.shapes import Batch
-from net2net_cli.errors import InputError, UsageError
+from net2net_cli.errors import UntrustedCodeError, UsageError
 
 if TYPE_CHECKING:
     from net2net_cli.architecture.graph import Graph
@@ -21,7 +22,7 @@ def target_graph(target: str, kwargs: tuple[str, ...], teacher: Graph, *, leaves
     Raises:
         UsageError: there is no such file, or arguments are given for one.
     """
-    if ":" not in target or Path(target).exists():
+    if not is_source(target):
         from net2net_cli.model_file import read_spec
 
         if kwargs or leaves:
@@ -40,6 +41,28 @@ def target_graph(target: str, kwargs: tuple[str, ...], teacher: Graph, *, leaves
         return import_source(target, kwargs=made_with, inputs=inputs, leaves=leaves).graph
 
 
+def is_source(target: str) -> bool:
+    """Whether a target is code to be called, and not a file."""
+    return ":" in target and not os.path.lexists(target)
+
+
+def recipe_target(target: str, teacher: Graph, *, where: Path, trusted: bool) -> Graph:
+    """The spec that a recipe's `like` names. A recipe is a file, and what it names is run only if it is trusted.
+
+    Raises:
+        UntrustedCodeError: it names code, and is not trusted.
+        UsageError: there is no such file.
+    """
+    if is_source(target) and not trusted:
+        raise UntrustedCodeError(
+            f"to follow `{where}`, code that it names would be imported: `{target}`",
+            "if you trust whoever wrote the recipe, add `--trust-code`; a spec (`bigger.json`) can be named instead",
+        )
+    if os.path.lexists(target) and not Path(target).is_file():  # a pipe may never say anything
+        raise UsageError(f"`{target}`, which `{where}` names, is no regular file", "name a spec, as in `bigger.json`")
+    return target_graph(target, (), teacher)
+
+
 def read_recipe(path: Path) -> list[Instruction]:
     """The operations of a recipe file.
 
@@ -47,15 +70,10 @@ def read_recipe(path: Path) -> list[Instruction]:
         UsageError: there is no such file.
         InputError: it is no recipe.
     """
-    from net2net_cli.checkpoint.os_errors import explain_os_error
+    from net2net_cli.checkpoint.text_file import MOST_RECIPE_BYTES, read_text
     from net2net_cli.growth.recipe import parse_recipe
 
-    try:
-        return parse_recipe(path.read_text(encoding="utf-8"), where=f"`{path}`")
-    except OSError as error:
-        raise explain_os_error(error, path, "read") from error
-    except UnicodeDecodeError:
-        raise InputError(f"`{path}` is no recipe: it is not UTF-8 text", "`net2net diff --recipe` prints one") from None
+    return parse_recipe(read_text(path, MOST_RECIPE_BYTES), where=f"`{path}`")
 
 
 def _input(shape: tuple[int | Batch, ...], dtype: str) -> str:

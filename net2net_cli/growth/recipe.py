@@ -88,7 +88,7 @@ def parse_recipe(text: str, *, where: str) -> list[Instruction]:
     """
     try:
         found = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as wrong:
+    except (ValueError, RecursionError) as wrong:  # not its own error alone: a number may have too many digits
         raise InputError(f"{where} is no TOML: {wrong}", "`net2net diff --recipe` prints an example") from None
     operations = found.pop("operation", None)
     if found or not isinstance(operations, list) or not 0 < len(operations) <= MAX_OPERATIONS:

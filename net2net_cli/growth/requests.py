@@ -11,12 +11,17 @@ import numpy as np
 
 from net2net_cli.architecture.graph import Graph
 from net2net_cli.architecture.ops.opaque import Opaque
+from net2net_cli.architecture.spec_checks import MAX_CHANNELS
 from net2net_cli.channels.counts import Demand, frozen_refusal
 from net2net_cli.channels.labels import Labels
 from net2net_cli.channels.unions import Ints, distinct
 from net2net_cli.errors import GrowthRefusedError, UsageError
 
 _WIDTH = re.compile(r"\+(?P<more>\d+)|(?P<factor>\d+(?:\.\d+)?)x|(?P<width>\d+)")
+
+
+MOST_DIGITS = 100
+"""Longer numbers are too large, or finer than a factor can be; Python may not even read them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,7 @@ def check_request(request: Request) -> Request:
     """
     if not _WIDTH.fullmatch(request.width):
         raise UsageError(
-            f"`{request.width}` is no width for `{request.pattern}`",
+            f"`{request.width:.40}` is no width for `{request.pattern}`",
             "a width is a number of channels (`128`), a factor (`2x`, `1.5x`) or an addition (`+32`)",
         )
     return request
@@ -77,9 +82,12 @@ def requests_from(widths: Mapping[str, str | int]) -> list[Request]:
 
 
 def target_width(text: str, now: int, round_to: int) -> int:
-    """The width that is asked for; factors round to the nearest, `round_to` rounds up."""
+    """The width that is asked for, up to any size; factors round to the nearest, `round_to` rounds up."""
     match = _WIDTH.fullmatch(text)
     assert match is not None
+    digits = match["more"] or match["factor"] or match["width"]
+    if len(digits) > MOST_DIGITS:
+        return MAX_CHANNELS + 1
     if match["more"]:
         width = now + int(match["more"])
     elif match["factor"]:
@@ -208,8 +216,13 @@ def _demand(labels: Labels, layer: str, request: Request, round_to: int) -> Dema
     if freeze is not None and labels.is_frozen(axis).all():
         raise frozen_refusal(layer, freeze)
     width = target_width(request.width, axis.size, round_to)
+    if width > MAX_CHANNELS:
+        raise UsageError(
+            f"`{layer}` cannot be `{request.width:.40}` wide: an axis has at most {MAX_CHANNELS} entries",
+            "ask for less",
+        )
     if width <= axis.size:
-        asked = f"{request.width} is {width}" if not request.width.isdigit() else request.width
+        asked = f"{request.width:.40} is {width}" if not request.width.isdigit() else f"{request.width:.40}"
         raise UsageError(
             f"`{layer}` is {axis.size} wide already, and {asked}; layers only grow",
             f"ask for more than {axis.size}, as in `{layer}={axis.size * 2}`",

@@ -20,6 +20,7 @@ from net2net_cli.architecture.trust import check_trust
 from net2net_cli.errors import CheckpointError, SpecError
 from net2net_cli.runtime.arrays import to_tensor
 from net2net_cli.runtime.calls import evaluate, module_class
+from net2net_cli.runtime.machine import is_of_the_device
 from net2net_cli.runtime.opaque import Workshop, check_result, find_code, told
 
 
@@ -222,6 +223,27 @@ def _run(
             del values[name]
 
 
+def _told(
+    network: Network, values: dict[str, Tensor], instead: Instead = lambda _, made: made
+) -> Iterator[tuple[str, Tensor]]:
+    """Likewise; where a layer cannot run it is named, because its attributes may come from a file that was edited."""
+    running = _run(network, values, instead)
+    for step in network._plans[_mode(network)].steps:
+        try:
+            made = next(running)
+        except (ValueError, TypeError, IndexError, RuntimeError) as wrong:
+            if is_of_the_device(wrong):
+                raise
+            layer = network._graph.by_name[step.name]
+            said = str(wrong).partition("\n")[0]
+            raise SpecError(
+                f"layer `{layer.name}` ({layer.op.name}) cannot be run: {said}",
+                "if its spec was not edited, please report this",
+            ) from wrong
+        yield made
+    next(running, None)  # lets go of the last values
+
+
 def _called(network: Network, step: _Step, inputs: list[Tensor], values: Mapping[str, Tensor]) -> Any:
     assert step.call is not None
     layer = network._graph.by_name[step.name]
@@ -272,7 +294,7 @@ def values_of(
         inputs: in the graph's order.
         instead: may hand readers something else than what a layer returned.
     """
-    yield from _run(network, _bind(network._graph, inputs, {}), instead)
+    yield from _told(network, _bind(network._graph, inputs, {}), instead)
 
 
 def graph_of(network: Network) -> Graph:
@@ -289,7 +311,7 @@ def named_layers(network: Network) -> dict[str, nn.Module]:
 def outputs_of(network: Network, *inputs: Tensor) -> dict[str, Tensor]:
     """What the network returns in its present mode, by output name."""
     values = _bind(network._graph, inputs, {})
-    for _ in _run(network, values):
+    for _ in _told(network, values):
         pass
     outputs = network._graph.outputs
     return {name: values[outputs[name]] for name in output_names(network._plans[_mode(network)].returns)}

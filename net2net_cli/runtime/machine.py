@@ -172,3 +172,9 @@ def explained(device: torch.device) -> Iterator[None]:
         if device.type != "cpu" and any(sign in str(error) for sign in _DEVICE_FAILURES):
             raise MachineError(f"`{device}` failed: {text}", _ON_CPU) from error
         raise
+
+
+def is_of_the_device(error: BaseException) -> bool:
+    """Whether it is the device that failed, and not what was asked of it; `explained` tells the rest."""
+    signs = (*_OUT_OF_MEMORY, *(sign.lower() for sign in _DEVICE_FAILURES), "not implemented for")
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error).lower() for sign in signs)

@@ -34,6 +34,35 @@ def test_what_is_no_width(teacher: Path, text: str) -> None:
     assert leftovers(teacher.parent) == []
 
 
+@pytest.mark.parametrize(
+    "text", ["conv1=" + "2" * 400, "conv1=" + "9" * 5000 + "x", "conv1=+1" + "0" * 20, "conv1=9999999x"]
+)
+def test_a_width_beyond_all_memory(teacher: Path, text: str) -> None:
+    done = run(*grow(teacher, text))
+    expects(done, 2, "`conv1` cannot be `", "ask for less")
+    assert len(done.err) < 300
+    assert leftovers(teacher.parent) == []
+
+
+def test_a_recipe_is_read_up_to_a_limit(teacher: Path) -> None:
+    expects(run("apply", teacher, "/dev/zero", "-n"), 3, "is longer than the 1.0 MB that are read", "check that this")
+    teacher.with_name("r.toml").write_bytes(b"\xff")
+    expects(run("apply", teacher, teacher.with_name("r.toml"), "-n"), 3, "is not UTF-8 text", "check that this")
+    expects(run("inspect", teacher, "--spec", "/dev/zero"), 3, "is longer than the 67.1 MB", "net2net import")
+
+
+def test_an_edited_history_is_told_or_passed_over(teacher: Path) -> None:
+    student = teacher.with_name("s.safetensors")
+    assert run(*grow(teacher, "conv1=6")).code == 0
+    whole = student.read_bytes()
+    old, number = b'\\"layers\\": {\\"conv1\\": \\"6\\"}', b'\\"layers\\": 5'
+    assert old in whole
+    student.write_bytes(whole.replace(old, number.ljust(len(old))))
+    assert "widen 5" in run("inspect", student).out
+    student.write_bytes(whole.replace(old, (number[:-1] + b"1e999").ljust(len(old))))
+    expects(run("inspect", student), 3, "`net2net.lineage` is not JSON (1e999 is no number)", "restore it")
+
+
 def test_no_width_at_all_shows_an_example(teacher: Path) -> None:
     expects(run("widen", teacher, "-n"), 2, "no layer and width", f"`net2net widen {teacher} LAYER=2x")
 

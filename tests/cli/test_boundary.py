@@ -199,6 +199,6 @@ def test_brackets_in_names_are_printed_as_they_are(tmp_path: Path) -> None:
 
 
 def test_control_characters_in_names_do_not_reach_the_terminal(tmp_path: Path) -> None:
-    done = run("inspect", tmp_path / "a\x1b[2Jb.safetensors")
-    assert "\x1b" not in done.err
-    assert "\\x1b[2J" in done.err
+    done = run("inspect", tmp_path / "a\x1b[2J\u202eb\u2028c\t\x9b.safetensors")
+    assert done.err.replace("\n", "").isprintable()
+    assert "a\\x1b[2J\\u202eb\\u2028c\\t\\x9b.safetensors" in done.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,32 @@ def test_a_hostile_spec_runs_nothing_without_trust(hostile: Path, command: tuple
     expects(done, 3, "`os:system` (layer `gate`), `trap.py:act` (layer `cumsum`)", "if you trust whoever made the file")
     assert not hostile.with_name("sprung").exists()
     assert not list(hostile.parent.glob("s.*"))
+
+
+GROW = '[[operation]]\nname = "grow"\nlike = "{}"\n'
+
+
+def test_a_recipe_that_names_code_asks_for_trust(teacher: Path) -> None:
+    trap = teacher.with_name("trap.py")
+    trap.write_text("open('sprung', 'w').close()\nfrom model import Net\n")
+    recipe = teacher.with_name("r.toml")
+    recipe.write_text(GROW.format("trap.py:Net"))
+    command = ("apply", "t.safetensors", "r.toml", "-n")
+    expects(
+        run(*command), 3, "to follow `r.toml`, code that it names would be imported: `trap.py:Net`", "`--trust-code`"
+    )
+    assert not trap.with_name("sprung").exists()
+    assert "code that it names" not in run(*command, "--trust-code").err
+    assert trap.with_name("sprung").exists(), "the trap itself must work, or this test says nothing"
+
+
+@pytest.mark.parametrize("target", ["pipe", "/dev/zero", "/dev/null", "folder"])
+def test_a_recipe_cannot_make_the_tool_wait_for_a_pipe_or_device(teacher: Path, target: str) -> None:
+    os.mkfifo(teacher.with_name("pipe"))
+    teacher.with_name("folder").mkdir()
+    teacher.with_name("r.toml").write_text(GROW.format(target))
+    done = run("apply", "t.safetensors", "r.toml", "-n")
+    expects(done, 2, f"`{target}`, which `r.toml` names, is no regular file", "name a spec")
 
 
 def test_nothing_unverified_imports_torch(teacher: Path, poison: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,6 +75,8 @@ class MultiheadAttention(Op):
         return replace(self, need_weights=bool(arguments.get("need_weights", True)), masks=masks, is_causal=causal)
 
     def check(self) -> None:
+        if self.num_heads < 1 or self.embed_dim < 1 or self.embed_dim % self.num_heads:
+            raise ValueError(f"its width {self.embed_dim} is not divided evenly by its {self.num_heads} heads")
         if (self.kdim is None) != (self.vdim is None):
             raise ValueError("`kdim` and `vdim` are given together, or neither is")
         if tuple(m for m in MASKS if m in (self.masks or ())) != (self.masks or ()):

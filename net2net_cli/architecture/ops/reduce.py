@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar, Self
 
 from net2net_cli.architecture.flow import Axes, Channels, Flow
@@ -35,6 +36,8 @@ class Reduction(Op):
 
     def shape(self, *inputs: Shape) -> Shape:
         (x,) = inputs
+        if not self.dim or not all(a < b for a, b in pairwise((-1, *self.dim, len(x)))):
+            raise ValueError(f"the axes {list(self.dim)} of {len(x)} are reduced; each has to be there, and named once")
         return tuple(1 if i in self.dim else n for i, n in enumerate(x) if self.keepdim or i not in self.dim)
 
     def flow(self, f: Flow, *inputs: Channels) -> Axes:
@@ -177,6 +180,8 @@ class Softmax2d(Op):
     """Probabilities over the channels at each place of an image."""
 
     def shape(self, *inputs: Shape) -> Shape:
+        if len(inputs[0]) not in (3, 4):
+            raise ValueError(f"it has {len(inputs[0])} axes; three or four are needed")
         return inputs[0]
 
     def flow(self, f: Flow, *inputs: Channels) -> Axes:
@@ -195,6 +200,7 @@ class Normalize(Op):
     eps: float = 1e-12
 
     def shape(self, *inputs: Shape) -> Shape:
+        positive(self.dim, len(inputs[0]))
         return inputs[0]
 
     def flow(self, f: Flow, *inputs: Channels) -> Axes:
