@@ -99,7 +99,7 @@ def _check_options(options: DeepenOptions) -> None:
     if options.kernel is not None and (options.kernel < 1 or options.kernel % 2 == 0):
         raise UsageError(f"a kernel of size {options.kernel} has no centre", "use an odd size: 1, 3, 5, …")
     if options.count < 1:
-        raise UsageError(f"{options.count} new layers are none", "use `--count 1` or more")
+        raise UsageError(f"`count` is {options.count}; at least one new layer is needed", "use 1 or more")
 
 
 def _named(graph: Graph, names: Sequence[str]) -> tuple[list[Layer], list[str]]:

@@ -209,7 +209,7 @@ def _demand(labels: Labels, layer: str, request: Request, round_to: int) -> Dema
         raise frozen_refusal(layer, freeze)
     width = target_width(request.width, axis.size, round_to)
     if width <= axis.size:
-        asked = f"{request.width} is {width}" if not request.width.isdigit() else request.width
+        asked = f"{request.width} is {width}" if not request.width.isdigit() else f"{width} is asked for"
         raise UsageError(
             f"`{layer}` is {axis.size} wide already, and {asked}; layers only grow",
             f"ask for more than {axis.size}, as in `{layer}={axis.size * 2}`",

@@ -169,7 +169,9 @@ def _count(path: Path, tensors: tuple[Tensor, ...], inputs: tuple[NetworkInput, 
     counts = {len(x) // _times(given) for x, given in zip(tensors, inputs, strict=True)}
     if len(counts) != 1 or 0 in counts:
         raise InputError(
-            f"the arrays in `{path}` hold {sorted(counts)} samples; equally many, and one at least, are needed"
+            f"the arrays in `{path}` hold {' and '.join(map(str, sorted(counts)))} samples; "
+            "equally many, and one at least, are needed",
+            "the first axis counts the samples",
         )
     return counts.pop()
 

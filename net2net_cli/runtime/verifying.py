@@ -56,7 +56,7 @@ def compare_models(teacher: Model, student: Model, checking: Checking) -> Compar
     device = pick_device(checking.device)
     dtype = _dtype(checking.dtype) or default_dtype(device)
     if checking.batch < 1:
-        raise UsageError(f"{checking.batch} inputs are none", "use `--batch 1` or more")
+        raise UsageError(f"`batch` is {checking.batch}; at least one input is needed", "use 1 or more")
     if checking.inputs is not None:
         batches = load_inputs(checking.inputs, teacher.graph, batch=checking.batch).batches
     else:
