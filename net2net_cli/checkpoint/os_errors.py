@@ -47,7 +47,7 @@ def explain_os_error(error: OSError, path: Path, action: str, *, needed: int | N
     if code == errno.EIO:
         return MachineError(f"cannot {action} `{path}`: the disk reports an input/output error", "check the disk")
     reason = os.strerror(code) if code is not None else str(error)
-    return MachineError(f"cannot {action} `{path}`: {reason.lower()}")
+    return MachineError(f"cannot {action} `{path}`: {reason.lower()}", "check that disk, or use another")
 
 
 def disk_full(folder: Path, needed: int | None, *, quota: bool = False) -> MachineError:

@@ -62,7 +62,7 @@ class Publication:
 
     def __enter__(self) -> Self:
         _sweep(self._out.parent)
-        _create(self.part)
+        _create(self.part, for_whom=self._out)
         return self
 
     def commit(self, spec_text: str) -> None:
@@ -73,7 +73,7 @@ class Publication:
         """
         spec_part = _temporary(self._out.parent)
         try:
-            _create(spec_part)
+            _create(spec_part, for_whom=self._sidecar)
             spec_part.write_bytes(spec_text.encode())
             spec_part.replace(self._sidecar)
             self.part.replace(self._out)
@@ -157,12 +157,12 @@ def _temporary(folder: Path) -> Path:
     return folder / f".net2net-{_machine()}-{os.getpid()}-{secrets.token_hex(4)}.part"
 
 
-def _create(path: Path) -> None:
+def _create(path: Path, for_whom: Path) -> None:
     """An empty file with the mode of any new file; `tempfile` would keep it from the user's group."""
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
-        raise explain_os_error(error, path, "write") from error
+        raise explain_os_error(error, for_whom, "write") from error  # the user knows no temporary file
 
 
 def _remove(path: Path) -> None:

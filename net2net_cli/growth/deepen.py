@@ -193,8 +193,7 @@ def _moments(
         return None
     if site.activation.name in measured:
         return measured[site.activation.name]
-    if tensors is None:
-        raise ValueError("the teacher's tensors are needed for an estimate of statistics")
+    assert tensors is not None, "an estimate of statistics needs the teacher's tensors"
     weight, bias = (np.asarray(tensors.read(site.norm.tensor_name(k))).astype(np.float64) for k in ("weight", "bias"))
     return moments_behind(site.activation.op, weight, bias)
 

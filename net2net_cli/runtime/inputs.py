@@ -107,7 +107,8 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(f"`{path}` is no readable .npz file: {error}", "write it with `numpy.savez`") from error
+        kind = type(error).__name__
+        raise InputError(f"`{path}` is no readable .npz file ({kind})", "write it with `numpy.savez`") from error
 
 
 def _match(path: Path, graph: Graph, arrays: Mapping[str, np.ndarray]) -> list[str]:
