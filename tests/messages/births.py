@@ -31,10 +31,11 @@ _SAYERS = {
     **dict.fromkeys(("fail", ".expect", "refusal", "_refusal", "_malformed", "_no_counterpart", "_unlike"), 1),
     "._equal": 3,
     **dict.fromkeys((".mix", ".uniform", ".plain", ".freeze", "_WrongModeError.of"), 1),
+    **dict.fromkeys(("._without_tail", "._uniform"), 1),
 }
 """Functions that make messages of the words they are given: name -> which argument holds the words."""
 
-_BY_NAME = ("why", "problem", "needed")
+_BY_NAME = ("why", "problem", "needed", "difference", "reason")
 """Arguments that hold such words wherever they are named."""
 
 REASONS = ("mix", "uniform", "plain", "freeze", "same_width", "refuse", "_equal", "_none", "return")
@@ -211,3 +212,22 @@ def _variants(words: ast.expr, known: Mapping[str, list[ast.expr]], depth: int =
 
 def _piece(value: ast.expr) -> Piece:
     return str(value.value) if isinstance(value, ast.Constant) else None
+
+
+def unknown_sayers() -> list[str]:
+    """Functions that make messages of words that they are given, and whose callers nobody looks at."""
+    known = {name.rpartition(".")[2] for name in _SAYERS}
+    return [
+        f"{file.relative_to(PACKAGE).as_posix()}: {node.name}"
+        for file in sorted(PACKAGE.rglob("*.py"))
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef) and node.name not in known and _passes_words_on(node)
+    ]
+
+
+def _passes_words_on(function: ast.FunctionDef) -> bool:
+    """Whether words of a message are a parameter that is not given by name wherever the function is called."""
+    texts = {a.arg for a in function.args.args if a.annotation is not None and "str" in ast.unparse(a.annotation)}
+    places = texts & set(_BY_NAME)
+    said = [given[1] for given in map(_given, _calls(function)) if given is not None]
+    return any(isinstance(part, ast.Name) and part.id in places for words in said for part in ast.walk(words))

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from messages.births import all_births
+from messages.births import all_births, unknown_sayers
 from messages.document import DOCUMENT, all_areas, code, document, escaped, in_table, new_keys, section
 from messages.example import Area, Outcome
 from messages.guards import GUARDS
@@ -56,6 +56,10 @@ def test_every_message_has_an_example(key: str, text: str) -> None:
     forms = (f"#### {escaped(key)}\n", f"It ends: {code(key)}\n", f"| {in_table(key)} ", f" {in_table(key)} ")
     place = f"{BIRTHS[key].file}:{BIRTHS[key].first}"
     assert any(form in text for form in forms), f"{place} says `{key}`, which docs/MESSAGES.md does not know: {ADD}"
+
+
+def test_the_callers_of_every_function_that_makes_messages_of_words_are_looked_at() -> None:
+    assert unknown_sayers() == [], "add them to _SAYERS in tests/messages/births.py"
 
 
 @pytest.mark.parametrize("key", GUARDS)
