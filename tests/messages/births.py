@@ -78,8 +78,9 @@ class Birth:
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
-        """What the words look like in a message, with anything in the gaps."""
-        return re.compile("".join(".*?" if piece is None else re.escape(piece) for piece in self.words), re.DOTALL)
+        """What the words look like in a message, with anything in the gaps; a reason is a whole clause."""
+        text = "".join(".*?" if piece is None else re.escape(piece) for piece in self.words)
+        return re.compile(text + ("(?=[,:;]|$)" if self.error in REASONS else ""), re.DOTALL)
 
     def holds(self, file: str, line: int) -> bool:
         """Whether a line of a file is within the call."""

@@ -50,6 +50,12 @@ REASONS = (
         *after(make("pad", (0, 0, 0, 0, 1, 1), "reflect"), layer("c", conv(6, 2), "b")),
     ),
     widened(
+        "conv of one channel, then `x.expand(-1, 4, -1, -1)`",
+        layer("a", conv(3, 1), "x"),
+        layer("b", make("expand", (-1, 4, -1, -1)), "a"),
+        layer("d", conv(4, 2), "b"),
+    ),
+    widened(
         "conv of one channel, times another conv",
         layer("a", conv(3, 1), "x"),
         layer("b", conv(3, 4), "x"),
@@ -376,11 +382,13 @@ SIZES = (
     ),
 )
 
+ACTS = "“It” is the axis along which the layer's channels stand: where an op lets them act on each other, they stay."
+
 AREAS = (
     Area("widening", "Widening", 4, "", WIDEN),
     Area("sizes", "Widening: widths that are not possible", 4, "", SIZES, "where `a` is the first layer of"),
     Area("others", "Widening: heads, tokens and places", 4, "", OTHERS, "where `a` is in a network of"),
     Area("heads", "Widening: what is joined, shared and merged", 4, "", HEADS, "where `a` is in a network of"),
     Area("streams", "Widening: streams with a norm", 4, "", STREAMS, "where `a` is the first layer of"),
-    Area("reasons", "Widening: what acts on the channels", 4, "", REASONS, "where `a` is the first layer of"),
+    Area("reasons", "Widening: what acts on the channels", 4, ACTS, REASONS, "where `a` is the first layer of"),
 )
