@@ -33,7 +33,7 @@ find_python = for python in $(CANDIDATES); do "$$python" -c '$(RECENT)' 2>/dev/n
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-slow lint format bench crash coverage-sweep fuzz samples clean
+.PHONY: help setup demo test test-slow lint format messages bench crash coverage-sweep fuzz samples clean
 
 help: ## this list
 	@echo "net2net: grow trained networks without changing what they compute"
@@ -62,6 +62,10 @@ lint: $(READY) ## ruff and mypy
 format: $(READY) ## let ruff format the code, and fix what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+# One thread and no GPU: the examples are small, and must say the same everywhere.
+messages: $(READY) ## docs/MESSAGES.md: every error, with an example that produces it
+	@OMP_NUM_THREADS=1 CUDA_VISIBLE_DEVICES= PYTHONPATH=tests $(BIN)/python -W ignore -m messages
 
 bench: $(BENCH_READY) ## speed and memory beside what they are measured by; BENCH_GIB=4 for the full size
 	@$(BIN)/python -m benchmarks --gib $(BENCH_GIB)

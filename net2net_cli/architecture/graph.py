@@ -135,14 +135,14 @@ class Graph:
         """
         found: dict[str, Shape] = {i.name: i.shape for i in self.inputs}
         for layer in self.layers:
+            given = [found[name] for name in (*layer.inputs, *layer.op.references())]
             try:
-                found[layer.name] = layer.op.shape(*(found[name] for name in (*layer.inputs, *layer.op.references())))
-            except KeyError as missing:
-                raise SpecError(f"layer `{layer.name}` reads {missing}, which no layer before it makes") from None
-            except (ValueError, IndexError, TypeError, ArithmeticError, AssertionError) as wrong:
-                given = ", ".join(show(found[name]) for name in layer.inputs)
+                found[layer.name] = layer.op.shape(*given)
+            except (ValueError, LookupError, TypeError, ArithmeticError, AssertionError) as wrong:
+                shapes = ", ".join(show(found[name]) for name in layer.inputs)
                 raise SpecError(
-                    f"layer `{layer.name}` ({layer.op.name}) does not fit its input {given}: {wrong}"
+                    f"layer `{layer.name}` ({layer.op.name}) does not fit its input {shapes}: {_reason(wrong)}",
+                    "correct its attributes or what it reads; `net2net schema` prints what they may be",
                 ) from None
         return found
 
@@ -162,3 +162,9 @@ class Graph:
     def output_values(self) -> set[str]:
         """The values that leave the network."""
         return set(self.outputs.values())
+
+
+def _reason(wrong: Exception) -> str:
+    """What an op found, in its own words; Python's own are no help to anyone who wrote a spec."""
+    foreign = not isinstance(wrong, ValueError) or str(wrong).startswith("zip()")
+    return "its attributes need other axes than its input has" if foreign else str(wrong)

@@ -207,7 +207,8 @@ def module_tree(graph: Graph) -> tuple[Node, dict[str, tuple[str, ...]]]:
         for part in paths[layer.name]:
             if part in MODULE_ATTRIBUTES:
                 raise SpecError(
-                    f"layer `{layer.name}` cannot be written: `nn.Module` itself has a `{part}`", "rename it"
+                    f"layer `{layer.name}` cannot be written: `nn.Module` itself has a `{part}`",
+                    "rename the layer, and its tensors in the checkpoint",
                 )
             place = place.children.setdefault(part, Node())
         place.layer = layer

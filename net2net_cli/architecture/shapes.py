@@ -47,7 +47,7 @@ def divide(dim: Dim, by: Dim) -> Dim:
     """
     times, divisor = (d.times if isinstance(d, Batch) else d for d in (dim, by))
     if divisor == 0 or times % divisor or (isinstance(by, Batch) and not isinstance(dim, Batch)):
-        raise ValueError(f"{dim} cannot be divided by {by}")
+        raise ValueError(f"an axis of size {dim} cannot be divided by {by}")
     quotient = times // divisor
     return Batch(quotient) if isinstance(dim, Batch) and not isinstance(by, Batch) else quotient
 

@@ -118,7 +118,8 @@ def _check_layer(layer: Layer, known: dict[str, Layer | None], place: Place) -> 
     for tie in layer.tied:
         _check_tie(layer, tie, known.get(tie.layer), place.at("tied").at(tie.slot))
     if layer.op.borrows and (missing := set(layer.op.tensors()) - {tie.slot for tie in layer.tied}):
-        place.fail(f"has no `{min(missing)}` in `tied`; `{layer.op.name}` has no tensors of its own")
+        slot = f"`{min(missing)}`" if min(missing) else "value"
+        place.fail(f"has no {slot} in `tied`; `{layer.op.name}` has no tensors of its own")
 
 
 def _check_owner(layer: Layer, owner: Layer | None, place: Place) -> None:
@@ -153,14 +154,18 @@ def _check_tensors(graph: Graph, place: Place) -> None:
     owners: dict[str, str] = {}
     for name, layer, _, slot in graph.tensors():
         if name in owners:
-            raise SpecError(f"{place.where}: layers `{owners[name]}` and `{layer.name}` both own the tensor `{name}`")
+            raise SpecError(
+                f"{place.where}: layers `{owners[name]}` and `{layer.name}` both own the tensor `{name}`",
+                "rename one of them; a layer that shares another one's tensors says so with `weights_of` or `tied`",
+            )
         owners[name] = layer.name
         elements = 1
         for size in slot.shape:
             elements *= size
         if elements > MAX_ELEMENTS:
             raise SpecError(
-                f"{place.where}: tensor `{name}` would have the shape {show(slot.shape)}, which is too large"
+                f"{place.where}: tensor `{name}` would have the shape {show(slot.shape)}, which is too large",
+                "correct the sizes of that layer",
             )
 
 
@@ -185,7 +190,8 @@ def _check_shapes(graph: Graph, place: Place) -> None:
     for name, shape in shapes.items():
         if not _sound(shape):
             raise SpecError(
-                f"{place.where}: `{name}` would have the shape {show(shape)}, which no tensor can have here"
+                f"{place.where}: `{name}` would have the shape {show(shape)}, which no tensor can have here",
+                "correct the sizes of that layer, or of the inputs",
             )
     if (made := channels_made(graph)) > MAX_CHANNELS:
         raise SpecError(f"{place.where}: its layers make {made} channels in all; at most {MAX_CHANNELS} are read")

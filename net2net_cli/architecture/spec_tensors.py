@@ -48,7 +48,8 @@ def check_tensors(
     for name, layer, _, slot in graph.tensors():
         place = aliases.get(name, name)
         if place not in stored:
-            close = nearest(name, stored)
+            own = {name for name, *_ in graph.tensors()}
+            close = nearest(name, [other for other in stored if other not in own])
             raise CheckpointError(
                 f"{where} has no tensor `{name}`, which layer `{layer.name}` ({layer.op.name}) needs",
                 close or "check that checkpoint and spec belong together",
@@ -57,7 +58,7 @@ def check_tensors(
         used.add(place)
     unused = [name for name in stored if name not in used]
     if unused:
-        _refuse_unused(unused, {name for name, *_ in graph.tensors()}, where)
+        _refuse_unused(unused, where)
 
 
 def _check_tensor(name: str, found: Stored, needed: TensorSlot, where: str) -> None:
@@ -73,11 +74,10 @@ def _check_tensor(name: str, found: Stored, needed: TensorSlot, where: str) -> N
         )
 
 
-def _refuse_unused(unused: list[str], known: set[str], where: str) -> None:
+def _refuse_unused(unused: list[str], where: str) -> None:
     shown = ", ".join(f"`{name}`" for name in unused[:_SHOWN])
     more = f" and {len(unused) - _SHOWN} more" if len(unused) > _SHOWN else ""
-    close = nearest(unused[0], known)
     raise CheckpointError(
         f"{where} has tensors that belong to no layer of the spec: {shown}{more}",
-        close or "import the model again, so that checkpoint and spec belong together",
+        "import the model again, so that checkpoint and spec belong together",
     )

@@ -23,6 +23,8 @@ MAX_INTEGER = 2**31 - 1
 NOT_FINITE = ("inf", "-inf", "nan")
 """Floats that JSON does not have, as the spec writes them."""
 
+SEE_SCHEMA = "`net2net schema` prints what a spec may hold"
+
 WINDOWS = ("kernel_size", "stride", "padding", "dilation", "output_padding", "output_size")
 """Attributes that have one entry for each axis that the op slides over."""
 
@@ -47,13 +49,14 @@ class Place:
 
     def at(self, key: str | int) -> Place:
         """A place below this one."""
-        step = f"[{key}]" if isinstance(key, int) else f".{key}" if self.path else key
+        step = f"[{key}]" if isinstance(key, int) else '[""]' if not key else f".{key}" if self.path else key
         return Place(self.where, self.path + step, self.layer)  # thousands of times: `replace` takes four times as long
 
     def fail(self, problem: str, hint: str | None = None) -> NoReturn:
         """Raise the `SpecError` for this place; `problem` is a clause about it."""
+        place = f"`{self.path}`" if self.path else "the document"
         of_layer = f" of layer `{self.layer}`" if self.layer else ""
-        raise SpecError(f"{self.where}: `{self.path or 'the document'}`{of_layer} {problem}", hint)
+        raise SpecError(f"{self.where}: {place}{of_layer} {problem}", hint or SEE_SCHEMA)
 
     def expect(self, value: object, needed: str) -> NoReturn:
         """Raise the `SpecError` for a value of the wrong kind."""

@@ -29,6 +29,8 @@ from net2net_cli.channels.tied import NoAbsorberError, absorber
 from net2net_cli.channels.unions import Ints, distinct
 from net2net_cli.errors import GrowthRefusedError
 
+SEE_INSPECT = "`net2net inspect` shows which layers can be widened, and with which others they grow"
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -54,7 +56,8 @@ class PositionFlow(Flow):
 
     def refuse(self, why: str) -> GrowthRefusedError:
         """The growth ends at the present layer."""
-        return GrowthRefusedError(f"this growth cannot be exact: `{self.layer.name}` {why}", layer=self.layer.name)
+        name = self.layer.name
+        return GrowthRefusedError(f"this growth cannot be exact: `{name}` {why}", SEE_INSPECT, layer=name)
 
     def _without_tail(self, channels: Axis, why: str = "does not keep the mean over them") -> None:
         if has_tail(channels):

@@ -147,12 +147,15 @@ _KINDS: dict[str, tuple[type, ...]] = {
 }
 
 
+_SAID = {str: "a text", dict: "an object", int: "a whole number or null", bool: "true or false"}
+
+
 def _field(place: str, record: dict[str, Any], key: str, kinds: tuple[type, ...]) -> Any:
     if key not in record:
         raise _malformed(f"{place}.{key}", "is missing")
     value = record[key]
     if type(value) not in kinds:  # not isinstance: JSON's `true` is an int to Python
-        raise _malformed(f"{place}.{key}", f"is {value!r:.60}, a {kinds[0].__name__} is needed")
+        raise _malformed(f"{place}.{key}", f"is {value!r:.60}; {_SAID[kinds[0]]} is needed")
     return value
 
 

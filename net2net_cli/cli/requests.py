@@ -53,4 +53,4 @@ def finite(option: str, value: float | None) -> None:
         UsageError: the value is one of them.
     """
     if value is not None and not math.isfinite(value):
-        raise UsageError(f"`{option}` is {value}, a finite number is needed")
+        raise UsageError(f"`{option}` is {value}, a finite number is needed", f"for example `{option} 0.01`")

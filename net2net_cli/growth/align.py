@@ -57,6 +57,9 @@ class Alignment:
     layers: tuple[IdentityLayer, ...]
 
 
+_MUST_BE = "the target must be the teacher made wider and deeper"
+
+
 def align(teacher: Graph, target: Graph) -> Alignment:
     """Find the teacher inside the target: by the names of layers first, then by their order.
 
@@ -167,7 +170,7 @@ def _check_stream(target: Graph, block: Block) -> None:
         source = target.by_name.get(source.inputs[0])
     if source is None or source.op != last:
         why = f"it ends in {last.name}, through which `{block.stream}` does not pass unchanged"
-        raise GrowthRefusedError(f"`{block.name}` cannot start silent: {why}", layer=block.name)
+        raise GrowthRefusedError(f"`{block.name}` of the target cannot start silent: {why}", _MUST_BE, layer=block.name)
 
 
 def _new_layers(target: Graph, new: Iterable[str]) -> list[Layer]:
@@ -213,7 +216,7 @@ def _identity_layer(target: Graph, layer: Layer) -> IdentityLayer:
 def _no_counterpart(layer: Layer, why: str) -> GrowthRefusedError:
     return GrowthRefusedError(
         f"`{layer.name}` ({layer.op.name}) of the target has no counterpart in the teacher, {why}",
-        "the target must be the teacher made wider and deeper",
+        _MUST_BE,
         layer=layer.name,
     )
 
@@ -246,7 +249,7 @@ def _isomorphism(teacher: Graph, target: Graph, left: Sequence[Layer], instead: 
     if unused:
         raise GrowthRefusedError(
             f"`{unused[0].name}` ({unused[0].op.name}) of the teacher has no counterpart in the target",
-            "the target must be the teacher made wider and deeper",
+            _MUST_BE,
             layer=unused[0].name,
         )
     ours = {name: resolve(value) for name, value in target.outputs.items()}
@@ -277,7 +280,7 @@ def _first_difference(
 def _unlike(layer: Layer, difference: str) -> GrowthRefusedError:
     return GrowthRefusedError(
         f"`{layer.name}` ({layer.op.name}) of the target does not fit the teacher: {difference}",
-        "no rule bridges this difference",
+        _MUST_BE,
         layer=layer.name,
     )
 

@@ -101,7 +101,7 @@ def _check_options(options: DeepenOptions) -> None:
     if options.kernel is not None and (options.kernel < 1 or options.kernel % 2 == 0):
         raise UsageError(f"a kernel of size {options.kernel} has no centre", "use an odd size: 1, 3, 5, …")
     if options.count < 1:
-        raise UsageError(f"{options.count} new layers are none", "use `--count 1` or more")
+        raise UsageError(f"`count` is {options.count}; at least one new layer is needed", "use 1 or more")
 
 
 def _named(graph: Graph, names: Sequence[str]) -> tuple[list[Layer], list[str]]:
@@ -199,8 +199,7 @@ def _moments(
         return None
     if site.activation.name in measured:
         return measured[site.activation.name]
-    if tensors is None:
-        raise ValueError("the teacher's tensors are needed for an estimate of statistics")
+    assert tensors is not None, "an estimate of statistics needs the teacher's tensors"
     weight, bias = (np.asarray(tensors.read(site.norm.tensor_name(k))).astype(np.float64) for k in ("weight", "bias"))
     return moments_behind(site.activation.op, weight, bias)
 

@@ -100,6 +100,7 @@ class _Filled:
             if not axes and before != slot.shape:
                 raise GrowthRefusedError(
                     f"`{name}` of the target has the shape {list(slot.shape)}, and no growth of the teacher has it",
+                    "the target must be the teacher made wider and deeper",
                     layer=theirs.name,
                 )
             wide = self.wider.tensors[origin] if self.wider else TensorPlan(origin, before, origin)

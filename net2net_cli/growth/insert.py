@@ -62,7 +62,9 @@ class Inserted:
     behind: str
 
 
-def refusal(layer: str, why: str, hint: str | None = None) -> GrowthRefusedError:
+def refusal(
+    layer: str, why: str, hint: str = "name another layer, or a residual block: a block is repeated"
+) -> GrowthRefusedError:
     """Nothing can be inserted behind this layer."""
     return GrowthRefusedError(f"nothing can be inserted behind `{layer}`: {why}", hint, layer=layer)
 

@@ -27,6 +27,7 @@ from net2net_cli.growth.batch_norm import BatchNormStart
 from net2net_cli.growth.plan import SPLITS
 
 MAX_OPERATIONS = 1000
+_EXAMPLE = "`net2net diff --recipe` prints an example"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +90,11 @@ def parse_recipe(text: str, *, where: str) -> list[Instruction]:
     try:
         found = tomllib.loads(text)
     except (ValueError, RecursionError) as wrong:  # not its own error alone: a number may have too many digits
-        raise InputError(f"{where} is no TOML: {wrong}", "`net2net diff --recipe` prints an example") from None
+        raise InputError(f"{where} is no TOML: {wrong}", _EXAMPLE) from None
     operations = found.pop("operation", None)
     if found or not isinstance(operations, list) or not 0 < len(operations) <= MAX_OPERATIONS:
         said = f"`{next(iter(found))}` is no key of a recipe" if found else "it has no list of `[[operation]]`"
-        raise InputError(f"{where} is no recipe: {said}", "`net2net diff --recipe` prints an example")
+        raise InputError(f"{where} is no recipe: {said}", _EXAMPLE)
     return [instruction(entry, f"operation {i} of {where}") for i, entry in enumerate(operations, start=1)]
 
 
@@ -105,13 +106,15 @@ def instruction(entry: Any, place: str) -> Instruction:
     """
     name = entry.pop("name", None) if isinstance(entry, dict) else None
     if not isinstance(name, str) or name not in ARGUMENTS:
-        raise InputError(f"{place} has the name {name!r}", f"an operation is one of {', '.join(ARGUMENTS)}")
+        raise InputError(
+            f"{place} has the name {name!r}, which is none", f"an operation is one of {', '.join(ARGUMENTS)}"
+        )
     for key, value in entry.items():
         if key not in ARGUMENTS[name]:
             raise InputError(f"{place} has an unknown key `{key}`", f"`{name}` takes {', '.join(ARGUMENTS[name])}")
         check, needed = ARGUMENTS[name][key]
         if not check(value):
-            raise InputError(f"`{key}` of {place} is {value!r}", f"it must be {needed}")
+            raise InputError(f"`{key}` of {place} is {value!r}; it must be {needed}", _EXAMPLE)
     if NEEDED[name] not in entry:
         raise InputError(f"{place} has no `{NEEDED[name]}`", f"`{name}` needs it")
     return Instruction(name, entry)

@@ -141,7 +141,7 @@ def _same_class(student: Graph, target: Graph) -> None:
         for key in (k for k, v in found.items() if v != wanted[k] and k not in TRAINING_ONLY):
             raise GrowthRefusedError(
                 f"`{layer.name}` would have {key} {found[key]}, and has {wanted[key]} in the target",
-                HINTS.get(key, "no rule bridges this difference"),
+                HINTS.get(key, "give a target that differs from the teacher in widths alone"),
                 layer=layer.name,
             )
 
@@ -195,7 +195,11 @@ def _demands_like(labels: Labels, target: Graph) -> list[Demand]:
             continue  # channels between two tensors of one layer, such as an attention's heads
         layer, width = place[0], _target_width(target, place)
         if width < own.size:
-            raise GrowthRefusedError(f"`{layer}` is {own.size} wide, and only {width} in the target", layer=layer)
+            raise GrowthRefusedError(
+                f"`{layer}` is {own.size} wide, and only {width} in the target",
+                "layers only grow: give a target that is at least as wide everywhere",
+                layer=layer,
+            )
         if width > own.size:
             demands.append(Demand(layer, own, width))
     return demands

@@ -127,6 +127,10 @@ def unsaved_buffers(module: nn.Module) -> set[str]:
     return set(module._non_persistent_buffers_set)
 
 
+FLAT_WEIGHTS = ("_flat_weights", "_flat_weight_refs")
+"""Attributes in which recurrent modules hold their parameters a second time."""
+
+
 def twin_of(module: nn.Module, convert: Callable[[Tensor], Tensor]) -> nn.Module:
     """A copy of a module whose tensors are converted ones; nothing that it does reaches the original."""
     twin: nn.Module = object.__new__(type(module))

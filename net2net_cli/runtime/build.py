@@ -153,7 +153,9 @@ def _module(layer: Layer, workshop: Workshop) -> nn.Module:
     try:
         return module_class(layer.op.module)(**layer.op.module_arguments())
     except (ValueError, TypeError, RuntimeError, AssertionError, ArithmeticError) as wrong:
-        raise SpecError(f"layer `{layer.name}` ({layer.op.name}) cannot be built: {wrong}") from None
+        raise SpecError(
+            f"layer `{layer.name}` ({layer.op.name}) cannot be built: {wrong}", "correct its attributes in the spec"
+        ) from None
 
 
 def _register(container: nn.Module, name: str, layer: Layer) -> None:

@@ -205,6 +205,9 @@ def _error(original: Mapping[str, Tensor], rebuilt: Mapping[str, Tensor], mode: 
     )
 
 
+_OTHER_NETWORK = "is it the same network? `--kwarg` sets its arguments, as in `--kwarg num_classes=10`"
+
+
 def load_into(model: nn.Module, weights: Path) -> list[str]:
     """Load a state dict strictly; returns what was unwrapped on the way.
 
@@ -222,18 +225,19 @@ def load_into(model: nn.Module, weights: Path) -> list[str]:
             if name.endswith("num_batches_tracked"):  # checkpoints from before PyTorch 0.4.1 have none
                 state[name] = np.zeros((), dtype=np.int64)
                 continue
-            raise CheckpointError(f"`{weights}` has no tensor `{name}`, which the network needs", nearest(name, state))
+            close = nearest(name, [other for other in state if other not in own])
+            raise CheckpointError(
+                f"`{weights}` has no tensor `{name}`, which the network needs", close or _OTHER_NETWORK
+            )
         if tuple(state[name].shape) != tuple(tensor.shape):
             raise CheckpointError(
                 f"tensor `{name}` of `{weights}` has the shape {list(state[name].shape)}; "
                 f"the network needs {list(tensor.shape)}",
-                "is it the same network? `--kwarg` sets its arguments, as in `--kwarg num_classes=10`",
+                _OTHER_NETWORK,
             )
     extra = [name for name in state if name not in own]
     if extra:
-        raise CheckpointError(
-            f"`{weights}` holds {_listed(extra)}, which the network has not", nearest(extra[0], list(own))
-        )
+        raise CheckpointError(f"`{weights}` holds {_listed(extra)}, which the network has not", _OTHER_NETWORK)
     model.load_state_dict(_tied_as_before(own, state, weights), strict=True, assign=True)
     return list(loaded.notes)
 

@@ -107,7 +107,8 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(f"`{path}` is no readable .npz file: {error}", "write it with `numpy.savez`") from error
+        kind = type(error).__name__
+        raise InputError(f"`{path}` is no readable .npz file ({kind})", "write it with `numpy.savez`") from error
 
 
 def _match(path: Path, graph: Graph, arrays: Mapping[str, np.ndarray]) -> list[str]:
@@ -169,7 +170,9 @@ def _count(path: Path, tensors: tuple[Tensor, ...], inputs: tuple[NetworkInput, 
     counts = {len(x) // _times(given) for x, given in zip(tensors, inputs, strict=True)}
     if len(counts) != 1 or 0 in counts:
         raise InputError(
-            f"the arrays in `{path}` hold {sorted(counts)} samples; equally many, and one at least, are needed"
+            f"the arrays in `{path}` hold {' and '.join(map(str, sorted(counts)))} samples; "
+            "equally many, and one at least, are needed",
+            "the first axis counts the samples",
         )
     return counts.pop()
 

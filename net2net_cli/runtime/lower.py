@@ -28,7 +28,7 @@ from net2net_cli.runtime.readings import spoken
 from net2net_cli.runtime.seen import seen_of, tensors_in
 from net2net_cli.runtime.site import Site, Value
 from net2net_cli.runtime.table import Reader, Table
-from net2net_cli.runtime.tracer import FROZEN, TRAINING, WHERE, Tracer
+from net2net_cli.runtime.tracer import FROZEN, TRAINING, WHERE, Tracer, leaf_hint
 
 MODAL = (
     *(cls for cls in vars(dropout).values() if isinstance(cls, type) and cls.__module__ == dropout.__name__),
@@ -40,6 +40,9 @@ MODAL = (
 _HINTS = {
     "detach": "a spec has no stop of gradients; leave it out, or freeze parameters instead",
 }
+_OUT_OF_PLACE = "write it out of place: `x = x + y` for `x += y`, `inplace=False`, or `clone()` the part first"
+_PART = "a SOURCE may return any part of the network: import one without it"
+_SUBCLASS = "call it as its class in `torch.nn` is called; a class of your own is kept as it is"
 _MAKING = (
     "a class whose constructor keeps its arguments as attributes of their names can be made again; so can a network of "
     "a SOURCE that makes it as it is (`source=…` in Python)"
@@ -100,7 +103,7 @@ class Lowering:
             place: Any = writer.meta[WHERE]
             raise place.error(
                 f"`{spoken(writer)}` writes in place into memory that `{spoken(node)}` shares and that is read later",
-                "write it out of place: `x = x + y` for `x += y`, `inplace=False`, or `clone()` the part first",
+                _OUT_OF_PLACE,
             )
         return self._values[node]
 
@@ -130,7 +133,8 @@ class Lowering:
         except TraceError as wrong:
             return self._trouble(site, wrong)
         except ValueError as why:
-            return self._trouble(site, site.error(f"`{spoken(node)}` cannot be said in a spec, because {why}"))
+            problem = f"`{spoken(node)}` cannot be said in a spec, because {why}"
+            return self._trouble(site, site.error(problem, leaf_hint(site.path, _hint(node))))
 
     def _mask(self, site: Site, value: Tensor) -> Draft | None:
         """A constant that is a causal mask."""
@@ -196,7 +200,7 @@ class Lowering:
             problem = (
                 f"module `{path}` of class `{adapters.dotted(type(module))}` {unknown}cannot be kept as it is: {why}"
             )
-            raise site.error(problem, _MAKING if isinstance(why, NotMadeAgainError) else None) from None
+            raise site.error(problem, _MAKING if isinstance(why, NotMadeAgainError) else _PART) from None
 
     def _known(self, site: Site, cls: type[Op], module: nn.Module, path: str) -> Value:
         name = adapters.dotted(type(module))
@@ -204,13 +208,15 @@ class Lowering:
         try:
             op = cls.from_module(module).called_with(arguments)
         except (ValueError, TypeError, AttributeError) as why:
-            raise site.error(f"module `{path}` of class `{name}` cannot be said in a spec, because {why}") from None
+            problem = f"module `{path}` of class `{name}` cannot be said in a spec, because {why}"
+            raise site.error(problem, _PART) from None
         self._check_mode(site, op, path)
         try:
             single = isinstance(site.seen.first, Tensor)
             draft = site.emit(op, inputs, site.shape(None if single else 0))
         except TypeError as why:
-            raise site.error(f"module `{path}` of class `{name}` cannot be said in a spec, because {why}") from None
+            problem = f"module `{path}` of class `{name}` cannot be said in a spec, because {why}"
+            raise site.error(problem, _PART) from None
         draft.wish, draft.owner = path, path if op.tensors() else None
         draft.tensors = {slot: id(attrgetter(slot)(module)) for slot in op.tensors()}
         if isinstance(op, Recurrent):
@@ -225,19 +231,20 @@ class Lowering:
         if recurrent.starts_at_zero(given.get("hx")):
             del given["hx"]
         if len(site.node.args) > len(names):
-            raise site.error(f"module `{path}` is called with more than {len(names)} arguments")
+            raise site.error(f"module `{path}` is called with more than {len(names)} arguments", _SUBCLASS)
         read = {name: site.read(value) for name, value in given.items() if value is not None}
         needed = cls.required if cls.arity is None else cls.arity
         first = list(read)[:needed] if cls.signature else list(read)
         inputs = [read.pop(name) for name in first]
         if len(inputs) != needed or not all(isinstance(x, Draft) for x in inputs):
-            raise site.error(f"module `{path}` is called with more than one tensor")
+            raise site.error(f"module `{path}` is called with other inputs than {needed} tensors", _SUBCLASS)
         further = [read[name] for name in cls.optional if isinstance(read.get(name), Draft)]
         return inputs + further, read
 
     def _first_of_several(self, site: Site, draft: Draft) -> Any:
         """A module that returns more than its output: the rest must not be needed."""
-        rest = site.error(f"`{site.node.target}` returns more than its output, and the rest is read")
+        problem = f"module `{site.node.target}` returns more than its output, and the rest is read"
+        rest = site.error(problem, "read the first of what it returns, and compute the rest in a module of its own")
         others = len(site.seen.first) - 1
         return (draft, *(self.add(Draft(None, (), (), "rest", site.where, trouble=rest)) for _ in range(others)))
 
@@ -294,10 +301,14 @@ class Lowering:
     def _written(self, writer: Node, target: Node) -> None:
         written = seen_of(target).first
         if not isinstance(written, Tensor) or seen_of(writer).wrote != {adapters.storage_of(written)}:
-            raise writer.meta[WHERE].error(f"`{spoken(writer)}` writes into another tensor than its first argument")
+            raise writer.meta[WHERE].error(
+                f"`{spoken(writer)}` writes into another tensor than its first argument", _OUT_OF_PLACE
+            )
         given = (t.dtype for n in writer.all_input_nodes for t in tensors_in(seen_of(n).first))
         if not {written.dtype, torch.bool}.issuperset(given):  # a condition gives way to every other type
-            raise writer.meta[WHERE].error(f"`{spoken(writer)}` writes in place, and its operands differ in precision")
+            raise writer.meta[WHERE].error(
+                f"`{spoken(writer)}` writes in place, and its operands differ in precision", _OUT_OF_PLACE
+            )
         storage, geometry = adapters.storage_of(written), adapters.geometry_of(written)
         same_result = adapters.storage_of(tensors_in(seen_of(writer).first)[0]) == storage
         for node in self._by_storage.get(storage, ()):
@@ -335,7 +346,7 @@ class Lowering:
         if isinstance(returned, (tuple, list)):
             return type(returned)(self._tree(value) for value in returned)
         raise TraceError(
-            f"the network returns a `{type(returned).__name__}`",
+            f"the network returns a value of type `{type(returned).__name__}`",
             "return tensors, or tuples, lists, named tuples or dicts (with text as keys) of tensors",
         )
 

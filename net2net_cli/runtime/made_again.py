@@ -139,7 +139,10 @@ def _by_source(path: str, source: Source) -> Attributes:
     return {"rebuild": source.text, "made_with": kwargs, "submodule": path}
 
 
-_UNCOMPARED = {"training", "_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"}
+_UNCOMPARED = {
+    *("training", "_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"),
+    *adapters.FLAT_WEIGHTS,  # parameters under another name, whose values the state dict has
+}
 
 
 def difference(ours: nn.Module, again: nn.Module) -> str | None:

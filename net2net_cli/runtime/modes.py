@@ -102,7 +102,7 @@ def _checked(recorded: Recorded) -> list[Draft]:
         if draft.trouble is not None:
             raise draft.trouble
     if not any(True for _ in leaves(recorded.returned)):
-        raise TraceError("the network returns no tensor")
+        raise TraceError("the network returns no tensor", "let `forward` return the network's output")
     return live
 
 

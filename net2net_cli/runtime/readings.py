@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import sys
+from typing import Any
 
 from torch import nn
 from torch.fx.node import Node
@@ -52,6 +54,18 @@ class Readings:
         return self._ops.get(cls) or self._names.get(adapters.dotted(cls))
 
 
+_SIGNS: dict[Any, str] = {
+    getattr(operator, name): sign
+    for name, sign in (
+        *(("add", "+"), ("sub", "-"), ("mul", "*"), ("truediv", "/"), ("floordiv", "//"), ("mod", "%"), ("pow", "**")),
+        *(("iadd", "+="), ("isub", "-="), ("imul", "*="), ("itruediv", "/="), ("ipow", "**="), ("matmul", "@")),
+        *(("and_", "&"), ("or_", "|"), ("xor", "^"), ("iand", "&="), ("ior", "|="), ("invert", "~"), ("neg", "-")),
+        *(("eq", "=="), ("ne", "!="), ("lt", "<"), ("gt", ">"), ("le", "<="), ("ge", ">="), ("getitem", "[…]")),
+    )
+}
+"""Functions that users know by the sign that they write."""
+
+
 def spoken(node: Node, *, bare: bool = False) -> str:
     """What a call is called, for people: `torch.fft.fft2`, `Tensor.view`."""
     if node.op == "call_method":
@@ -61,6 +75,8 @@ def spoken(node: Node, *, bare: bool = False) -> str:
     name = getattr(node.target, "__name__", str(node.target))
     if bare:
         return str(name)
+    if node.target in _SIGNS:
+        return _SIGNS[node.target]
     if node.target is getattr and len(node.args) == 2:
         return f"Tensor.{node.args[1]}"
     for home in ("torch.nn.functional", "torch", "torch.fft", "torch.linalg", "torch.special"):

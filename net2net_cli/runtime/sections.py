@@ -27,7 +27,9 @@ def getitem(site: Site) -> Value:
     held = site.home.value_of(source) if isinstance(source, Node) else site.read(source)
     index = site.read(site.node.args[1])
     if isinstance(held, tuple) and not isinstance(held, FinalStates):
-        found: Value = held[index]
+        found: Value = (
+            held[index] if isinstance(index, (int, slice)) else held[0]
+        )  # of a dict, which is trouble already
         return found
     items = index if isinstance(index, tuple) else (index,)
     if isinstance(held, FinalStates):

@@ -70,21 +70,20 @@ def _run_file(path: Path) -> Any:
 
 def _load_module(name: str) -> Any:
     sys.path.insert(0, "")  # as `python -m` does: modules in the present folder are found
-    try:
-        return _guarded(lambda: importlib.import_module(name), name)
-    except ModuleNotFoundError as missing:
-        if missing.name is not None and (name == missing.name or name.startswith(f"{missing.name}.")):
-            raise UsageError(f"there is no module `{missing.name}`", "is it installed in this environment?") from None
-        raise InputError(
-            f"importing `{name}` failed: {missing}", "install what it needs in this environment"
-        ) from missing
+    return _guarded(lambda: importlib.import_module(name), name)
 
 
 def _guarded(run: Callable[[], Any], what: str) -> Any:
     """Run the user's code; what goes wrong there is the user's to see, with its line."""
     try:
         return run()
-    except (ModuleNotFoundError, KeyboardInterrupt, Net2NetError):
+    except ModuleNotFoundError as missing:
+        if missing.name is not None and (what == missing.name or what.startswith(f"{missing.name}.")):
+            raise UsageError(f"there is no module `{missing.name}`", "is it installed in this environment?") from None
+        raise InputError(
+            f"importing `{what}` failed: {missing}", "install what it needs in this environment"
+        ) from missing
+    except (KeyboardInterrupt, Net2NetError):
         raise
     except Exception as wrong:
         raise InputError(
@@ -124,7 +123,8 @@ def make_module(factory: Callable[..., Any], source: str, kwargs: dict[str, Any]
     model = _guarded(lambda: factory(**kwargs), source)
     if not isinstance(model, nn.Module):
         raise UsageError(
-            f"`{source}` returned {type(model).__name__}, and no `torch.nn.Module`", "name the function that makes it"
+            f"`{source}` returned a value of type `{type(model).__name__}`, and no `torch.nn.Module`",
+            "name the function that makes it",
         )
     return model
 

@@ -113,7 +113,7 @@ def compare_models(teacher: Model, student: Model, checking: Checking, values: V
 
 def _batches(graph: Graph, checking: Checking) -> list[Batch]:
     if checking.batch < 1:
-        raise UsageError(f"{checking.batch} inputs are none", "use `--batch 1` or more")
+        raise UsageError(f"`batch` is {checking.batch}; at least one input is needed", "use 1 or more")
     if checking.inputs is not None:
         return load_inputs(checking.inputs, graph, batch=checking.batch).batches
     return [random_inputs(graph, checking.batch, checking.seed, torch.float64)]

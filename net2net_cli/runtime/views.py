@@ -148,11 +148,16 @@ def _tokens(pattern: str, rank: int) -> tuple[list[list[str]], list[list[str]]]:
     dots = [[f"_{i}"] for i in range(rank - sum(axis != ["..."] for axis in left))]
     opened = []
     for side in (left, right):
-        axes = [a for axis in side for a in (dots if axis == ["..."] else [[name for name in axis if name != "1"]])]
-        if any("..." in axis or any(name.isdigit() for name in axis) for axis in axes):
-            raise ValueError("`(...)` and numbers other than 1 in a pattern are not supported")
+        axes = [a for axis in side for a in (dots if axis == ["..."] else [_opened(axis, dots)])]
+        if any(name.isdigit() for axis in axes for name in axis):
+            raise ValueError("a number other than 1 in a pattern is not supported: name the axis")
         opened.append(axes)
     return opened[0], opened[1]
+
+
+def _opened(axis: list[str], dots: list[list[str]]) -> list[str]:
+    """The factors of one axis: without `1`, and for `(...)` all axes that the dots stand for."""
+    return [name for word in axis if word != "1" for name in ([d for (d,) in dots] if word == "(...)" else [word])]
 
 
 def _words(side: str) -> list[list[str]]:
@@ -163,7 +168,7 @@ def _words(side: str) -> list[list[str]]:
             inside = word == "("
             axes += [[]] if inside else []
         elif inside:
-            axes[-1].append(word)
+            axes[-1].append("(...)" if word == "..." else word)
         else:
             axes.append([word])
     return axes

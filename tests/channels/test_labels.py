@@ -299,7 +299,7 @@ MIXING = {
     "normalize": (make("normalize", 2.0, 1, 1e-12), "divides by the norm over it"),
     "local response norm": (make("LocalResponseNorm", 3), "sums over neighbouring channels"),
     "select": (make("select", 1, 2), "takes a single slice of it"),
-    "stride": (make("slice", 1, 0, 6, 2), "takes every 2th slice of it"),
+    "stride": (make("slice", 1, 0, 6, 2), "takes one slice of every 2 of it"),
     "reflected padding": (make("pad", (0, 0, 0, 0, 1, 1), "reflect"), "pads it in mode `reflect`"),
     "cropping": (make("pad", (0, 0, 0, 0, -1, 0)), "pads it in mode `constant`"),
     "uneven chunks": (make("chunk", 4, 1, 0), "cuts it into chunks of unequal size"),

@@ -85,7 +85,7 @@ def test_a_key_of_a_later_version_is_passed_over() -> None:
         ("{}", "not a list"),
         ("[1]", r"\[0\]` is not an object"),
         ("[{}]", r"\[0\]\.operation` is missing"),
-        (changed(operation=3), r"\[0\]\.operation` is 3, a str"),
+        (changed(operation=3), r"\[0\]\.operation` is 3; a text is needed"),
         (changed(arguments=[]), r"arguments` is \[\]"),
         (changed(seed=True), "seed` is True"),
         (changed(seed=0.5), "seed` is 0.5"),

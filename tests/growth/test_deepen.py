@@ -458,7 +458,7 @@ def test_a_block_that_hands_its_input_on_in_another_order_is_refused() -> None:
     ("layers", "options", "message"),
     [
         (["a"], DeepenOptions(kernel=4), "a kernel of size 4 has no centre"),
-        (["a"], DeepenOptions(count=0), "0 new layers are none"),
+        (["a"], DeepenOptions(count=0), "`count` is 0; at least one new layer is needed"),
         ([], None, "nothing to deepen"),
         (["nothing"], None, "`nothing` names no layer of this network"),
         (["z*"], None, "`z*` matches no convolution or linear layer"),

@@ -130,7 +130,7 @@ def test_two_names_of_one_group_with_two_widths_are_an_error_that_names_both() -
         ("layer9.*=6", "`layer9.*` matches no layer"),
         ("bn=6", "`bn` has no width of its own: it follows `stem`, `layer1.0.conv2`, `layer1.1.conv2`"),
         ("b*=6", "`b*` matches no layer with a width of its own"),
-        ("stem=4", "`stem` is 4 wide already, and 4; layers only grow"),
+        ("stem=4", "`stem` is 4 wide already, and 4 is asked for; layers only grow"),
         ("stem=1.1x", "`stem` is 4 wide already, and 1.1x is 4; layers only grow"),
         ("stem=+0", "`stem` is 4 wide already, and +0 is 4; layers only grow"),
     ],

@@ -299,7 +299,7 @@ def test_of_several_results_of_a_leaf_the_first_may_be_read() -> None:
 
     (op,) = opaque_of(Net2Net.from_module(First(0), X, leaves=["several"]).graph)
     assert op.output == 0
-    with pytest.raises(TraceError, match="`several` returns more than its output, and the rest is read"):
+    with pytest.raises(TraceError, match="module `several` returns more than its output, and the rest is read"):
         Net2Net.from_module(First(1), X, leaves=["several"])
 
 
@@ -316,7 +316,44 @@ def test_a_leaf_with_hooks_is_refused() -> None:
         TraceError, match=r"module `gates\.0` of class .* cannot be kept as it is: it has hooks"
     ) as caught:
         Net2Net.from_module(model, X, leaves=["gates.*"])
-    assert caught.value.hint is None
+    assert "any part of the network" in str(caught.value.hint)
+
+
+class Projected(nn.Module):
+    """A spec has no LSTM with a projection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(6, 5, proj_size=3, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.lstm(x)[0] * 2  # type: ignore[no-any-return] # a module returns Any
+
+
+def test_a_recurrent_module_that_is_not_known_is_kept_with_its_weights() -> None:
+    model = Projected()
+    again = Net2Net.from_module(model, X, source=f"{__name__}:Projected").to_module()
+    assert torch.equal(again(X), model(X))
+    assert set(again.state_dict()) == set(model.state_dict())
+
+
+class Dictionary(nn.Module):
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"out": x if x.sum() > 0 else -x}
+
+
+class ReadsByName(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Dictionary()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x)["out"]  # type: ignore[no-any-return] # a module returns Any
+
+
+def test_a_leaf_that_returns_a_dictionary_is_refused() -> None:
+    with pytest.raises(TraceError, match="it returns a `dict`, and not a tensor"):
+        Net2Net.from_module(ReadsByName(), X, leaves=["inner"])
 
 
 def test_a_class_that_nobody_can_import_is_refused() -> None:

@@ -259,7 +259,7 @@ def test_a_mask_for_each_head_is_refused() -> None:
             mask = (x @ x.mT > 0).repeat_interleave(2, dim=0)
             return self.attention(x, x, x, attn_mask=mask)[0]
 
-    with pytest.raises(TraceError, match="heads would be part of its batch"):
+    with pytest.raises(TraceError, match="heads would be a part of its batch axis"):
         graph_of(PerHead(), torch.randn(3, 5, 8))
 
 

@@ -84,7 +84,7 @@ def gradient_stopped(x: Tensor) -> Tensor:
         (lambda x: x.view(2, -1) * 2, "has no pattern", "x.shape[0]"),
         (lambda x: x.reshape(-1, 3, 8) * 2, "has no pattern", None),
         (lambda x: x.t() * 2, "`Tensor.t` fails", None),
-        (lambda x: (x, 3), "the network returns a `int`", "return tensors"),
+        (lambda x: (x, 3), "the network returns a value of type `int`", "return tensors"),
         (lambda x: x.shape, "the network returns a number or size", "tensors only"),
         (lambda x: None, "the network returns no tensor", None),
         (lambda x: isinstance(x, Tensor) or 1 / 0, "ZeroDivisionError", "torch.Tensor"),

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 from net2net_cli.architecture.flow import Axes, Axis, Channels, Flow
 from net2net_cli.architecture.ops.arithmetic import broadcast, tie_broadcast
 from net2net_cli.architecture.ops.base import Op, TensorSlot, op
-from net2net_cli.architecture.shapes import Shape, fixed
+from net2net_cli.architecture.shapes import Shape, fixed, show
 
 MASKS = ("attn_mask", "key_padding_mask")
 """Inputs of `torch.nn.MultiheadAttention` beside queries, keys and values, in the order in which they follow these."""
@@ -80,7 +80,7 @@ class MultiheadAttention(Op):
         if (self.kdim is None) != (self.vdim is None):
             raise ValueError("`kdim` and `vdim` are given together, or neither is")
         if tuple(m for m in MASKS if m in (self.masks or ())) != (self.masks or ()):
-            raise ValueError(f"its masks are not in the order {', '.join(MASKS)}")
+            raise ValueError(f"its masks are not in the order {', '.join(f'`{name}`' for name in MASKS)}")
         if self.is_causal and "attn_mask" not in (self.masks or ()):
             raise ValueError("it is told to be causal, and has no mask")
 
@@ -106,15 +106,16 @@ class MultiheadAttention(Op):
         self.check()
         query, key, value = inputs[:3]
         if len(inputs) != 3 + len(self.masks or ()):
-            raise ValueError(f"it has {len(inputs)} inputs; queries, keys, values and {self.masks or 'no masks'} are")
+            masks = "".join(f", `{name}`" for name in self.masks or ())
+            raise ValueError(f"it has {len(inputs)} inputs; its inputs are queries, keys, values{masks}")
         widths = (self.embed_dim, self.kdim or self.embed_dim, self.vdim or self.embed_dim)
         for x, size in zip(inputs[:3], widths, strict=True):
             if len(x) != 3 or x[2] != size:
-                raise ValueError(f"it is given {x}, where three axes are needed, the last of size {size}")
+                raise ValueError(f"one input is {show(x)}; three axes are needed, the last of size {size}")
         if key[:2] != value[:2]:
             raise ValueError("keys and values have different shapes")
         if any(len(mask) != 2 for mask in inputs[3:]):
-            raise ValueError("its mask has not two axes, so that heads would be part of its batch")
+            raise ValueError("its mask does not have two axes: heads would be a part of its batch axis")
         return query
 
     def flow(self, f: Flow, *inputs: Channels) -> Axes:
@@ -187,7 +188,8 @@ class ScaledDotProductAttention(Op):
             raise ValueError("it needs queries, keys and values of two axes or more, and at most a mask")
         query, key, value = inputs[:3]
         if query[-1] != key[-1] or key[-2] != value[-2]:
-            raise ValueError(f"queries {query}, keys {key} and values {value} do not go together")
+            shapes = f"queries {show(query)}, keys {show(key)} and values {show(value)}"
+            raise ValueError(f"{shapes} do not go together")
         outer = query[:-2]
         if self.enable_gqa:
             self._served(query, key, value)
@@ -195,7 +197,7 @@ class ScaledDotProductAttention(Op):
             outer = broadcast(query[:-2], key[:-2], value[:-2])
         scores = (*outer, query[-2], key[-2])
         if len(inputs) == 4 and broadcast(inputs[3], scores) != scores:
-            raise ValueError(f"a mask {inputs[3]} does not go with {scores}")
+            raise ValueError(f"a mask {show(inputs[3])} does not go with {show(scores)}, queries by keys")
         return (*outer, query[-2], value[-1])
 
     @staticmethod

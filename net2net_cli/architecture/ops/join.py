@@ -18,7 +18,7 @@ def positive(dim: int, rank: int) -> int:
 
     """
     if not -rank <= dim < rank:
-        raise ValueError(f"it names axis {dim} of a tensor with {rank}")
+        raise ValueError(f"it names axis {dim} of a tensor with {rank} axes")
     return dim % rank
 
 
@@ -159,14 +159,14 @@ class Slice(Op):
     def shape(self, *inputs: Shape) -> Shape:
         (x,) = inputs
         if not 0 <= self.start <= self.stop <= fixed(x[self.dim]) or self.step < 1:
-            raise ValueError(f"there is no {self.start}:{self.stop}:{self.step} of {x[self.dim]}")
+            raise ValueError(f"there is no slice {self.start}:{self.stop}:{self.step} of an axis of size {x[self.dim]}")
         return (*x[: self.dim], len(range(self.start, self.stop, self.step)), *x[self.dim + 1 :])
 
     def flow(self, f: Flow, *inputs: Channels) -> Axes:
         (x,) = inputs
         axis = x.axes[self.dim]
         if self.step != 1:
-            f.mix(axis, f"takes every {self.step}th slice of it")
+            f.mix(axis, f"takes one slice of every {self.step} of it")
             axis = None
         section, start, stop = f.section(axis, size=fixed(x.shape[self.dim]), start=self.start, stop=self.stop)
         f.set(start=start, stop=stop)
@@ -217,7 +217,7 @@ class Select(Op):
     def shape(self, *inputs: Shape) -> Shape:
         (x,) = inputs
         if not 0 <= self.index < fixed(x[self.dim]):
-            raise ValueError(f"there is no slice {self.index} of {x[self.dim]}")
+            raise ValueError(f"there is no slice {self.index} of an axis of size {x[self.dim]}")
         return (*x[: self.dim], *x[self.dim + 1 :])
 
     def flow(self, f: Flow, *inputs: Channels) -> Axes:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from net2net_cli.architecture.flow import Axes, Axis, Channels, Flow, Tail
 from net2net_cli.architecture.ops.base import Op, TensorSlot, op
 from net2net_cli.architecture.ops.conv import expect_channels
-from net2net_cli.architecture.shapes import Shape
+from net2net_cli.architecture.shapes import Shape, show
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ class OverLastAxes(Op):
     def shape(self, *inputs: Shape) -> Shape:
         (x,) = inputs
         if x[len(x) - len(self.normalized_shape) :] != self.normalized_shape:
-            raise ValueError(f"the last axes of its input are {x}; {self.normalized_shape} are needed")
+            raise ValueError(f"its input is {show(x)}; its last axes must be {show(self.normalized_shape)}")
         return x
 
     def flow(self, f: Flow, *inputs: Channels) -> Axes:

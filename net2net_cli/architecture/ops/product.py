@@ -9,7 +9,7 @@ from itertools import chain
 from net2net_cli.architecture.flow import Axes, Axis, Channels, Flow
 from net2net_cli.architecture.ops.arithmetic import broadcast, slices, tie_broadcast
 from net2net_cli.architecture.ops.base import Call, Input, Op, op
-from net2net_cli.architecture.shapes import Batch, Dim, Shape
+from net2net_cli.architecture.shapes import Batch, Dim, Shape, show
 
 _EQUATION = re.compile(r"[A-Za-z]*(,[A-Za-z]*)*->[A-Za-z]*")
 SUMMED = "multiplies activations and sums over it, and no weight can share out the copies"
@@ -99,10 +99,10 @@ class Baddbmm(Op):
     def shape(self, *inputs: Shape) -> Shape:
         added, a, b = inputs
         if len(a) != 3 or len(b) != 3 or a[0] != b[0] or a[2] != b[1]:
-            raise ValueError(f"matrices of {a} and {b} do not go together")
+            raise ValueError(f"matrices {show(a)} and {show(b)} do not go together")
         made = (a[0], a[1], b[2])
         if broadcast(added, made) != made:
-            raise ValueError(f"{added} cannot be added to {made}")
+            raise ValueError(f"{show(added)} cannot be added to {show(made)}")
         return made
 
     def flow(self, f: Flow, *inputs: Channels) -> Axes:

@@ -1,0 +1,7 @@
+"""Examples, by what they are about."""
+
+ORDER = (
+    *("usage", "inputs", "checkpoints", "specs", "ops", "importing", "tracing", "modules", "code"),
+    *("widening", "proof", "deepening", "targets", "machine"),
+)
+"""The modules, in the order in which `docs/MESSAGES.md` shows them within one exit code."""
