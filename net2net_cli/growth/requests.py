@@ -222,7 +222,9 @@ def _demand(labels: Labels, layer: str, request: Request, round_to: int) -> Dema
             "ask for less",
         )
     if width <= axis.size:
-        asked = f"{request.width:.40} is {width}" if not request.width.isdigit() else f"{request.width:.40} is asked for"
+        asked = (
+            f"{request.width:.40} is {width}" if not request.width.isdigit() else f"{request.width:.40} is asked for"
+        )
         raise UsageError(
             f"`{layer}` is {axis.size} wide already, and {asked}; layers only grow",
             f"ask for more than {axis.size}, as in `{layer}={axis.size * 2}`",
