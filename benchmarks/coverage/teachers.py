@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -183,10 +184,12 @@ def sensitivity(teacher: Teacher, module: nn.Module, layer: str, *, enough: floa
                 spread = max(float(tensor.abs().mean()), 0.1)
                 tensor.copy_(spread * torch.rand(tensor.shape, generator=generator, dtype=tensor.dtype))
     try:
-        first = tuple(x[:1] for x in teacher.inputs)
-        moved = error([t[:1] for t in teacher.expected["eval"]], outputs(module, first, "eval"))
-        if moved >= enough:
-            return moved
+        if math.isfinite(enough):
+            first = tuple(x[:1] for x in teacher.inputs)
+            with suppress(ValueError):  # group norms refuse a single value
+                moved = error([t[:1] for t in teacher.expected["eval"]], outputs(module, first, "eval"))
+                if moved >= enough:
+                    return moved
         moved = error(teacher.expected["eval"], outputs(module, teacher.inputs, "eval"))
         if moved >= enough:
             return moved

@@ -35,6 +35,10 @@ Measure: TypeAlias = Callable[[Sequence[str]], Mapping[str, Moments]]
 HALF_TYPES = {"BF16", "F16"}
 
 
+MOST_AT_ONCE = 100
+"""New layers or blocks for each name; a recipe must not keep the tool busy for ever."""
+
+
 @dataclass(frozen=True, slots=True)
 class DeepenOptions:
     """How to deepen.
@@ -100,6 +104,8 @@ def plan_deepen(
 def _check_options(options: DeepenOptions) -> None:
     if options.kernel is not None and (options.kernel < 1 or options.kernel % 2 == 0):
         raise UsageError(f"a kernel of size {options.kernel} has no centre", "use an odd size: 1, 3, 5, …")
+    if options.count > MOST_AT_ONCE:
+        raise UsageError(f"{options.count} new layers each are too many", f"use `--count {MOST_AT_ONCE}` or fewer")
     if options.count < 1:
         raise UsageError(f"`count` is {options.count}; at least one new layer is needed", "use 1 or more")
 

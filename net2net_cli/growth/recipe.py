@@ -26,7 +26,7 @@ from net2net_cli.errors import InputError
 from net2net_cli.growth.batch_norm import BatchNormStart
 from net2net_cli.growth.plan import SPLITS
 
-MAX_OPERATIONS = 1000
+MAX_OPERATIONS = 100
 _EXAMPLE = "`net2net diff --recipe` prints an example"
 
 

@@ -216,7 +216,10 @@ def _demands_of_readers(labels: Labels, target: Graph, *, more: bool = False) ->
 def _target_width(target: Graph, place: Place) -> int:
     layer, key, axis = place
     groups = int(getattr(target.by_name[layer].op, "groups", 1)) if axis else 1
-    return _slot_shape(target, layer, key)[axis] * groups
+    shape = _slot_shape(target, layer, key)
+    if axis >= len(shape):
+        raise GrowthRefusedError(f"`{layer}.{key}` has {len(shape)} axes in the target, and more here", layer=layer)
+    return shape[axis] * groups
 
 
 def _solve(

@@ -72,7 +72,7 @@ def cause(err: str) -> str:
 
 
 def _memory(done: Done, usual: Mapping[str, int]) -> list[Finding]:
-    if done.runs_network:
+    if done.runs_network or (done.code == 0 and command(done) == "apply"):  # a recipe may ask for a large student
         return []
     allowed = usual.get(command(done), 0) + 2 * done.hostile + BYTES_A_CHANNEL * done.channels + ALLOWANCE
     if done.memory <= allowed:

@@ -109,6 +109,7 @@ def _escapes(steps: Any) -> None:
 
 
 WIDEN = '[[operation]]\nname = "widen"\nlayers = {{ conv1 = "{}" }}\n'
+DEEPEN = '[[operation]]\nname = "deepen"\nlayers = ["conv1"]\ncount = 67108865\n'
 GROW = '[[operation]]\nname = "grow"\nlike = "{}"\n'
 ENCODER = "TransformerEncoderLayer"
 NESTED_KEY = b")" + b"q\x00h\x00\x86" * 60
@@ -125,6 +126,7 @@ PAST: dict[str, tuple[int, Make]] = {
         3,
         partial(recipe, lines='[[operation]]\nname = "widen"\nseed = ' + "9" * 5000),
     ),
+    "recipe that deepens without end": (2, partial(recipe, lines=DEEPEN)),
     "recipe that names code": (3, partial(recipe, lines=GROW.format("trap.py:PWNED"))),
     "recipe that names a module": (3, partial(recipe, lines=GROW.format("trap:PWNED"))),
     "recipe that names a device without an end": (2, partial(recipe, lines=GROW.format("/dev/zero"))),
