@@ -99,7 +99,7 @@ def _load_safetensors(path: Path) -> LoadedState:
 
 def _load_torch(path: Path, head: bytes) -> LoadedState:
     notes: list[str] = []
-    found = _unwrap(path, _unpickle(path, mapped=head.startswith(b"PK")), notes)
+    found = _unwrap(path, unpickle(path, mapped=head.startswith(b"PK")), notes)
     tensors = _only_tensors(path, found, notes)
     names = _without_prefixes(list(tensors), notes)
     tensors = {names[name]: tensor for name, tensor in tensors.items()}
@@ -109,7 +109,23 @@ def _load_torch(path: Path, head: bytes) -> LoadedState:
     )
 
 
-def _unpickle(path: Path, *, mapped: bool) -> object:
+def read_torch_file(path: Path) -> object:
+    """Whatever a file saved by `torch.save` holds, without running any code from it.
+
+    Raises:
+        UsageError: there is no such file.
+        CheckpointError: it is no PyTorch file, wants to run code, or is damaged.
+        MachineError: it may not be read.
+    """
+    head = _read_head(path)
+    kind = recognise(head)
+    if kind is None or not kind.is_torch:
+        what = f": it is {kind.what}" if kind else ""
+        raise CheckpointError(f"`{path}` is not a PyTorch file{what}", "give a file saved by `torch.save`")
+    return unpickle(path, mapped=head.startswith(b"PK"))
+
+
+def unpickle(path: Path, *, mapped: bool) -> object:
     """What `torch.load` makes of the file without running any code from it."""
     import torch
 

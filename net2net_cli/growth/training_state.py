@@ -1,21 +1,21 @@
 """What a training run knows beside the weights, grown like them: momenta, second moments, learning rates.
 
-A copy of a channel that its readers take with shares gets these shares of the channel's gradient, and weights that read
-a copy get the gradient of the weights that read the channel (both by the chain rule). So over the slices of an axis that
-*follows* channels, a momentum is multiplied by the mean of the copy's shares over the rows that read it, and a second
-moment by the mean of their squares; over an axis that *reads* channels both stay. For equal shares, which are the same
-in every row, that is what the student's own history would have been; for others it is its expectation, where the rows'
-gradients are uncorrelated.
+A copy of a channel that its readers take with shares gets these shares of the channel's gradient, and weights that
+read a copy get the gradient of the weights that read the channel (both by the chain rule). So over the slices of an
+axis that *follows* channels, a momentum is multiplied by the mean of the copy's shares over the rows that read it, and
+a second moment by the mean of their squares; over an axis that *reads* channels both stay. For equal shares, which are
+the same in every row, that is what the student's own history would have been; for others it is its expectation, where
+the rows' gradients are uncorrelated.
 
-An optimizer that is to move the student's function as it would have moved the teacher's takes other steps. Adam's do not
-depend on the size of gradients: a weight that reads one of c copies moves by 1/c of the step. Those of SGD do: a weight
-whose channel has c copies is multiplied by c besides. The factors are means over the slices of a tensor, since an
-optimizer has one learning rate for each.
+An optimizer that is to move the student's function as it would have moved the teacher's takes other steps. Adam's do
+not depend on the size of gradients: a weight that reads one of c copies moves by 1/c of the step. Those of SGD do: a
+weight whose channel has c copies is multiplied by c besides. The factors are means over the slices of a tensor, since
+an optimizer has one learning rate for each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -38,18 +38,19 @@ RULES: tuple[Rule, ...] = get_args(Rule)
 
 
 @dataclass(frozen=True, slots=True)
-class StepFactor:
+class StepFactors:
     """What a parameter's learning rate is multiplied by, and its weight decay divided by.
 
     Attributes:
-        name: of the parameter.
         adam: for Adam and AdamW.
         sgd: for SGD, with or without momentum.
     """
 
-    name: str
-    adam: float
-    sgd: float
+    adam: float = 1.0
+    sgd: float = 1.0
+
+    def __mul__(self, other: StepFactors) -> StepFactors:
+        return StepFactors(self.adam * other.adam, self.sgd * other.sgd)
 
 
 def grown_state(plan: Plan, name: str, quantity: Quantity, teacher: Array) -> Array | None:
@@ -68,7 +69,7 @@ def grown_state(plan: Plan, name: str, quantity: Quantity, teacher: Array) -> Ar
     tensor = plan.tensors[name]
     if tensor.source is None or (tensor.axes and plan.operation.name == "deepen") or tensor.fill is not None:
         return None
-    found = teacher
+    found = teacher.astype(np.float64)
     for axis in tensor.axes:
         found = _along(found, tensor, axis, _state_factor(axis, quantity, split_of(plan)))
     return found.astype(teacher.dtype, copy=False)
@@ -107,9 +108,9 @@ def _mean_share(position: Ints, *, squared: bool, split: Split) -> Floats:
 
 
 def _random_squares(copies: Ints) -> Floats:
-    """E[a²] of one of c shares u / Σu with u uniform in (0.5, 1.5), to second order in the spread: (1 + 1/12 (1 − 1/c))/c².
+    """E[a²] of one of c shares a = u / Σu with u uniform in (0.5, 1.5), to second order in the spread.
 
-    The variance of u is 1/12, its mean 1; a ≈ (1 + ε − mean of all ε)/c.
+    u has the mean 1 and the variance 1/12; with u = 1 + ε, a ≈ (1 + ε − mean of all ε)/c.
     """
     c = copies.astype(np.float64)
     return (1 + (1 - 1 / c) / 12) / c**2
@@ -121,20 +122,65 @@ def split_of(plan: Plan) -> Split:
     return split
 
 
-def step_factors(plan: Plan) -> Iterator[StepFactor]:
-    """For each parameter whose axes grew; those of new layers and of unchanged ones are 1.
+def step_factors(plan: Plan, name: str) -> StepFactors:
+    """For one parameter of the student; 1 where its axes did not grow, and for new layers."""
+    tensor = plan.tensors[name]
+    reads, follows = 1.0, 1.0
+    if tensor.source is None or plan.operation.name == "deepen":
+        return StepFactors()
+    for axis in tensor.axes:
+        teacher = np.unique(axis.position[0][axis.position[0] >= 0]).size
+        if axis.shares is not None:
+            reads *= teacher / axis.width
+        else:
+            follows *= axis.width / teacher
+    return StepFactors(reads, reads * follows)
 
-    Raises nothing; a parameter that is not named keeps the learning rate.
+
+def hand_off(plans: Sequence[Plan]) -> dict[str, Any]:
+    """What whoever trains the student may want to know, as a JSON object.
+
+    Its keys are `format`, `version`, and `parameters`: each that changed by name, with
+
+    - `new`: whether no tensor of the teacher's is in it;
+    - `lr_factor`: for `adam` and for `sgd`, by what to multiply the learning rate and divide the weight decay, so that
+      the student's function moves as the teacher's would have;
+    - `copies`: axis -> for each section of the rows, the teacher's slice that each slice of the student's copies, −1
+      where it copies none.
     """
-    for name, tensor in plan.tensors.items():
-        if tensor.source is None or plan.operation.name == "deepen":
-            continue
-        reads, follows = 1.0, 1.0
+    slots = {name: slot for name, _, _, slot in plans[-1].student.tensors()}
+    parameters = {}
+    for name in plans[-1].tensors:
+        if slots[name].kind == "parameter" and (told := _told(plans, name)):
+            parameters[name] = told
+    return {"format": "net2net-training", "version": 1, "parameters": parameters}
+
+
+def _told(plans: Sequence[Plan], name: str) -> dict[str, Any]:
+    """One parameter, followed back from the last growth to the first."""
+    factors = StepFactors()
+    copies: dict[int, Ints] = {}
+    for plan in reversed(plans):
+        tensor = plan.tensors[name]
+        if tensor.source is None:
+            return {"new": True, "lr_factor": {"adam": 1.0, "sgd": 1.0}, "copies": {}}
+        factors *= step_factors(plan, name)
         for axis in tensor.axes:
-            teacher = np.unique(axis.position[0][axis.position[0] >= 0]).size
-            if axis.shares is not None:
-                reads *= teacher / axis.width
-            else:
-                follows *= axis.width / teacher
-        if (reads, follows) != (1.0, 1.0):
-            yield StepFactor(name, reads, reads * follows)
+            later = copies.get(axis.axis)
+            copies[axis.axis] = axis.position if later is None else _composed(later, axis.position)
+        name = tensor.source
+    if not copies:
+        return {}
+    return {
+        "new": False,
+        "lr_factor": {"adam": factors.adam, "sgd": factors.sgd},
+        "copies": {str(axis): np.maximum(copies[axis], -1).tolist() for axis in sorted(copies)},
+    }
+
+
+def _composed(later: Ints, earlier: Ints) -> Ints:
+    """Positions of positions; sections that are more on one side hold for several on the other."""
+    sections = max(len(later), len(earlier))
+    outer, inner = (np.repeat(side, sections // len(side), axis=0) for side in (later, earlier))
+    found: Ints = np.where(outer < 0, -1, np.take_along_axis(inner, np.maximum(outer, 0), axis=1))
+    return found
