@@ -13,9 +13,10 @@ from net2net_cli.architecture.graph import Graph
 from net2net_cli.checking import Checking, Exactness
 from net2net_cli.checkpoint.publish import Publication
 from net2net_cli.checkpoint.safetensors_header import TensorInfo
-from net2net_cli.growth.apply import Grown, Tensors
+from net2net_cli.growth.apply import Grown
 from net2net_cli.growth.plan import Plan, Split
 from net2net_cli.growth.requests import requests_from
+from net2net_cli.growth.source import Tensors
 from net2net_cli.growth.widen import WidenOptions, plan_like, plan_widen
 from net2net_cli.model_file import (
     FiniteTensors,
@@ -76,7 +77,7 @@ class Net2Net:
         allow_nan: bool = False,
         trust_code: bool = False,
     ) -> Self:
-        """Open a checkpoint with its spec; tensors are mapped, and read when they are needed.
+        """Open a checkpoint with its spec; tensors are read when they are needed.
 
         Args:
             path: `NAME.safetensors`.

@@ -22,11 +22,12 @@ from net2net_cli.checkpoint.lineage import (
     student_metadata,
 )
 from net2net_cli.checkpoint.os_errors import explain_os_error
-from net2net_cli.checkpoint.safetensors_file import MappedCheckpoint, OutgoingTensor, open_checkpoint, write_checkpoint
+from net2net_cli.checkpoint.safetensors_file import OpenCheckpoint, OutgoingTensor, open_checkpoint, write_checkpoint
 from net2net_cli.checkpoint.safetensors_header import TensorInfo
 from net2net_cli.errors import CheckpointError, SpecError, UsageError
-from net2net_cli.growth.apply import Grown, Memory, ReusedMemory, Tensors
+from net2net_cli.growth.apply import Grown, Memory, ReusedMemory
 from net2net_cli.growth.plan import Operation
+from net2net_cli.growth.source import Tensors, TensorsInParts
 from net2net_cli.version import __version__
 
 CHUNK = 1 << 21
@@ -43,7 +44,7 @@ class ModelFile:
     """
 
     path: Path
-    checkpoint: MappedCheckpoint
+    checkpoint: OpenCheckpoint
     graph: Graph
     spec_path: Path | None
     warnings: tuple[str, ...]
@@ -61,7 +62,7 @@ class ModelFile:
 class FiniteTensors:
     """A source of tensors that refuses what is not a number."""
 
-    def __init__(self, tensors: Tensors, where: str) -> None:
+    def __init__(self, tensors: TensorsInParts, where: str) -> None:
         self._tensors = tensors
         self._where = where
 
@@ -76,12 +77,20 @@ class FiniteTensors:
             CheckpointError: it holds NaN or an infinity.
         """
         array = self._tensors.read(name)
+        self._check(name, array)
+        return array
+
+    def read_part(self, name: str, start: int, out: np.ndarray) -> None:
+        """Fill `out` with elements from `start` on; errors as `read`, for these elements."""
+        self._tensors.read_part(name, start, out)
+        self._check(name, out)
+
+    def _check(self, name: str, array: np.ndarray) -> None:
         if not all_finite(array):
             raise CheckpointError(
                 f"tensor `{name}` of {self._where} holds NaN or infinite values",
                 "a growth cannot be checked on it; `--allow-nan` grows it all the same",
             )
-        return array
 
 
 def all_finite(array: np.ndarray) -> bool:
@@ -191,6 +200,7 @@ class Origin:
     aliases: Mapping[str, str]
     steps: Sequence[Step]
     sha256: Callable[[], str]
+    """Of its file, once; an error if that has changed since it was opened, each time."""
 
 
 def lineage_step(
@@ -218,9 +228,20 @@ def write_model(
     memory = ReusedMemory()
     outgoing = [OutgoingTensor(name, tensors.info(name), _blocks(tensors, name, memory)) for name in names]
     unknown = any(step.teacher_sha256 == UNKNOWN_SHA256 for step in origin.steps)
-    late = late_lineage(origin.steps, Background(origin.sha256).result) if unknown else None
+    late = late_lineage(origin.steps, _digest_beside(origin.sha256)) if unknown else None
     write_checkpoint(path, outgoing, metadata, late=late, on_bytes=on_bytes)
     return text
+
+
+def _digest_beside(sha256: Callable[[], str]) -> Callable[[], str]:
+    """The digest, computed in a thread; asked for again at the end, when it says whether the file has changed since."""
+    hashing = Background(sha256)
+
+    def digest() -> str:
+        hashing.wait()
+        return sha256()
+
+    return digest
 
 
 def _blocks(tensors: Tensors, name: str, memory: Memory) -> Callable[[], Any]:

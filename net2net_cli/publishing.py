@@ -41,7 +41,8 @@ def publish(
 
     Raises:
         OutputsDifferError: the student does not compute what the teacher computes; nothing was published.
-        UsageError, MachineError, CheckpointError: as `Net2Net.save`.
+        UsageError, MachineError: as `Net2Net.save`.
+        CheckpointError: the teacher was changed by another program meanwhile.
         UntrustedCodeError: they cannot be compared, because a spec names code that is not trusted.
     """
     stage = on_stage or (lambda _: None)
@@ -54,6 +55,8 @@ def publish(
             stage("verify")
             written = Net2Net.load(publication.part, allow_nan=True, trust_code=student.trust_code)
             comparison = written.verify(teacher, checking=checking)
+            if teacher.file is not None:
+                teacher.file.checkpoint.check_unchanged()
             comparison.raise_if_different()
             if noisy:
                 stage("noise")

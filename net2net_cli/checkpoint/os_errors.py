@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _PERMISSION = {errno.EACCES, errno.EPERM}
+_GONE = {errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENXIO, errno.ENODEV}
+"""What a file system answers that was unmounted, or whose server or device is gone."""
 
 
 def explain_os_error(error: OSError, path: Path, action: str, *, needed: int | None = None) -> Net2NetError:
@@ -46,8 +48,11 @@ def explain_os_error(error: OSError, path: Path, action: str, *, needed: int | N
         )
     if code == errno.EIO:
         return MachineError(f"cannot {action} `{path}`: the disk reports an input/output error", "check the disk")
-    reason = os.strerror(code) if code is not None else str(error)
-    return MachineError(f"cannot {action} `{path}`: {reason.lower()}")
+    reason = (os.strerror(code) if code is not None else str(error)).lower()
+    if code in _GONE:
+        hint = f"see whether its disk is still there: `df '{path.parent}'`"
+        return MachineError(f"cannot {action} `{path}`: the file system is gone ({reason})", hint)
+    return MachineError(f"cannot {action} `{path}`: {reason}", f"look at its folder: `ls -l '{path.parent}'`")
 
 
 def disk_full(folder: Path, needed: int | None, *, quota: bool = False) -> MachineError:

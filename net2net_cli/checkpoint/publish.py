@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import platform
-import re
-import secrets
-import zlib
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from net2net_cli.checkpoint.lineage import SPEC_KEY
 from net2net_cli.checkpoint.os_errors import explain_os_error
-from net2net_cli.errors import MachineError, UsageError
+from net2net_cli.checkpoint.parts import LockedFolder, Part, locked, remove, sweep, temporary
+from net2net_cli.checkpoint.safetensors_file import open_checkpoint
+from net2net_cli.errors import MachineError, Net2NetError, UsageError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -48,44 +47,149 @@ class Publication:
             UsageError: `out` is no possible name, exists without `force`, or is one of the inputs.
             MachineError: the folder cannot be written.
         """
-        try:
+        self._out, self._force, self._teacher, self._spec = out, force, teacher, spec
+        with _explained(out):
             _check_name(out)
-            self._out, self._sidecar = out, out.with_suffix(".json")
+            self._sidecar = out.with_suffix(".json")
             _check_folder(out.parent)
-            _check_not_input(out, teacher, "the teacher")
-            _check_not_input(self._sidecar, spec, "the teacher's spec")
-            _check_free_place(out, force=force)
-            _check_sidecar(self._sidecar, force=force)
-        except OSError as error:
-            raise explain_os_error(error, out, "write") from error
-        self.part = _temporary(out.parent)
+            self._check_place()
+        self._part = Part(out.parent)
+
+    def _check_place(self) -> None:
+        _check_not_input(self._out, self._teacher, "the teacher")
+        _check_not_input(self._sidecar, self._spec, "the teacher's spec")
+        _check_free_place(self._out, force=self._force)
+        _check_sidecar(self._sidecar, force=self._force)
+
+    @property
+    def part(self) -> Path:
+        return self._part.path
 
     def __enter__(self) -> Self:
-        _sweep(self._out.parent)
-        _create(self.part)
+        with _explained(self._out):
+            with locked(self._out.parent):
+                sweep(self._out.parent)
+            self._part.__enter__()
         return self
 
     def commit(self, spec_text: str) -> None:
-        """Publish: first the spec as `NAME.json`, then the checkpoint; each appears complete or not at all.
+        """Publish the checkpoint, and its spec as `NAME.json`.
+
+        Both have reached the disk before either has its name, so that not even a loss of power leaves half a file. Each
+        appears complete or not at all, and at every moment what is there fits together: see `_Placing`. Whatever goes
+        wrong, all is as it was before.
 
         Raises:
+            UsageError: something has come to the student's place since it was checked.
             MachineError: the files cannot be written or renamed.
         """
-        spec_part = _temporary(self._out.parent)
-        try:
-            _create(spec_part)
-            spec_part.write_bytes(spec_text.encode())
-            spec_part.replace(self._sidecar)
-            self.part.replace(self._out)
-        except OSError as error:
-            raise explain_os_error(error, self._out, "write") from error
-        finally:
-            _remove(spec_part)
+        folder = self._out.parent
+        with _explained(self._out), Part(folder) as spec:
+            spec.write(spec_text.encode())
+            spec.sync()
+            self._part.sync()
+            with locked(folder) as lock:
+                self._check_place()
+                _Placing(self._out, self._sidecar, lock).place(self.part, spec.path)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _remove(self.part)
+        self._part.__exit__(kind, error, trace)
+
+
+class _Placing:
+    """Two files take their names, one after the other, so that whoever looks in between finds nothing that is wrong.
+
+    In a new place the spec comes first: its checkpoint is what others wait for (a Makefile does), and never without it.
+    In the place of an older student the order is: the old spec goes, the checkpoint is replaced, the new spec comes. A
+    checkpoint holds its own spec and is complete without `NAME.json`, so no moment pairs one student's checkpoint with
+    the other's spec. Only a checkpoint that is not of our making, without a spec inside, keeps its `NAME.json` until it
+    is replaced. The folder is synced after each step, and so a loss of power leaves one of these states as well.
+
+    What is undone after a failure needs what stood there before; it is kept under temporary names until the end.
+    """
+
+    def __init__(self, out: Path, sidecar: Path, lock: LockedFolder) -> None:
+        self._out, self._sidecar, self._lock = out, sidecar, lock
+        self._undo: list[Callable[[], object]] = []
+        self._kept: list[Path] = []
+
+    def place(self, checkpoint: Path, spec: Path) -> None:
+        """Give both their names, or neither."""
+        try:
+            if os.path.lexists(self._out):
+                self._replace(checkpoint, spec)
+            else:
+                self._set_aside_sidecar()
+                self._put_spec(spec)
+                self._put_new(checkpoint)
+        except BaseException:
+            for step in reversed(self._undo):
+                with suppress(OSError):
+                    step()
+            raise
+        finally:
+            for path in self._kept:
+                remove(path)
+
+    def _replace(self, checkpoint: Path, spec: Path) -> None:
+        complete = _holds_its_spec(self._out)
+        if complete:
+            self._set_aside_sidecar()
+        kept = self._keep()
+        with suppress(OSError):  # no hard links on this file system: what is replaced cannot be brought back
+            os.link(self._out, kept, follow_symlinks=False)
+            self._undo.append(lambda: kept.replace(self._out))
+        checkpoint.replace(self._out)
+        self._lock.sync()
+        if not complete:
+            self._set_aside_sidecar()
+        self._put_spec(spec)
+
+    def _keep(self) -> Path:
+        self._kept.append(temporary(self._out.parent))
+        return self._kept[-1]
+
+    def _set_aside_sidecar(self) -> None:
+        if os.path.lexists(self._sidecar):
+            kept = self._keep()
+            self._undo.append(lambda: kept.replace(self._sidecar))
+            self._sidecar.replace(kept)
+            self._lock.sync()
+
+    def _put_spec(self, spec: Path) -> None:
+        self._undo.append(lambda: self._sidecar.unlink(missing_ok=True))
+        spec.replace(self._sidecar)
+        self._lock.sync()
+
+    def _put_new(self, checkpoint: Path) -> None:
+        """A link fails where a rename would silently replace what somebody else has just put there."""
+        try:
+            os.link(checkpoint, self._out)
+        except FileExistsError as error:
+            raise _exists(self._out) from error
+        except OSError:  # no hard links on this file system; the place was free a moment ago
+            checkpoint.replace(self._out)
+        self._undo.append(lambda: self._out.unlink(missing_ok=True))
+        self._lock.sync()
+
+
+def _holds_its_spec(path: Path) -> bool:
+    """Whether the file is a checkpoint with a spec inside, which needs none beside it."""
+    try:
+        with open_checkpoint(path) as checkpoint:
+            return SPEC_KEY in checkpoint.metadata
+    except Net2NetError:
+        return False
+
+
+@contextmanager
+def _explained(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise explain_os_error(error, out, "write") from error
 
 
 def _check_name(out: Path) -> None:
@@ -123,7 +227,11 @@ def _check_free_place(out: Path, *, force: bool) -> None:
     except FileNotFoundError:
         return
     if not force:
-        raise UsageError(f"`{out}` exists", "replace it with `--force`, or give another name with `-o`")
+        raise _exists(out)
+
+
+def _exists(out: Path) -> UsageError:
+    return UsageError(f"`{out}` exists", "replace it with `--force`, or give another name with `-o`")
 
 
 def _check_sidecar(sidecar: Path, *, force: bool) -> None:
@@ -145,48 +253,3 @@ def _is_spec(path: Path) -> bool:
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(document, dict) and document.get("format") == _SPEC_FORMAT
-
-
-def _machine() -> str:
-    """Eight hex digits for this machine: on a shared disk, one cannot ask whether another machine's process lives."""
-    return f"{zlib.crc32(platform.node().encode()):08x}"
-
-
-def _temporary(folder: Path) -> Path:
-    """A new short hidden name; long student names leave no room for anything derived from them."""
-    return folder / f".net2net-{_machine()}-{os.getpid()}-{secrets.token_hex(4)}.part"
-
-
-def _create(path: Path) -> None:
-    """An empty file with the mode of any new file; `tempfile` would keep it from the user's group."""
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    except OSError as error:
-        raise explain_os_error(error, path, "write") from error
-
-
-def _remove(path: Path) -> None:
-    with suppress(OSError):  # must not hide the exception that led here
-        path.unlink(missing_ok=True)
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what runs that were killed on this machine left in the folder."""
-    pattern = re.compile(rf"\.net2net-{_machine()}-([1-9][0-9]{{0,9}})-[0-9a-f]{{8}}\.part")
-    with suppress(OSError):
-        for path in folder.iterdir():
-            found = pattern.fullmatch(path.name)
-            if found and not _is_alive(int(found[1])):
-                _remove(path)
-
-
-def _is_alive(pid: int) -> bool:
-    if os.name == "nt":  # where signal 0 is Ctrl-C
-        return True
-    try:
-        os.kill(pid, 0)
-    except OverflowError:
-        return False
-    except OSError as error:
-        return error.errno != errno.ESRCH  # not permitted: somebody else's, and alive
-    return True

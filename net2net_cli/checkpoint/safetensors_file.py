@@ -1,190 +1,31 @@
-"""Safetensors files: mapped in without a copy, streamed out in bounded memory."""
+"""Safetensors files: read in parts, streamed out, both in bounded memory."""
 
 from __future__ import annotations
 
-import hashlib
-import mmap
 import os
-import stat
-import threading
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from net2net_cli.checkpoint.background import Background
-from net2net_cli.checkpoint.file_kinds import HEAD_BYTES, recognise
 from net2net_cli.checkpoint.os_errors import disk_full, explain_os_error, free_bytes
-from net2net_cli.checkpoint.safetensors_header import (
-    MAX_HEADER_BYTES,
-    METADATA,
-    Header,
-    TensorInfo,
-    decode_header,
-    encode_header,
-    fail,
-    storage_order,
-)
-from net2net_cli.errors import CheckpointError, UsageError
+from net2net_cli.checkpoint.safetensors_header import METADATA, TensorInfo, encode_header, storage_order
+from net2net_cli.checkpoint.safetensors_reading import OpenCheckpoint, open_checkpoint, open_regular_file
+from net2net_cli.checkpoint.writeback import STRIDE, start_writeback
+from net2net_cli.errors import Net2NetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from io import FileIO
     from pathlib import Path
     from types import TracebackType
 
-__all__ = ["MappedCheckpoint", "OutgoingTensor", "TensorInfo", "open_checkpoint", "write_checkpoint"]
+__all__ = ["OpenCheckpoint", "OutgoingTensor", "TensorInfo", "open_checkpoint", "open_regular_file", "write_checkpoint"]
 
-_HASH_BLOCK = 1 << 20
 _PIECE = 256 << 10
 """Bytes that are written by one call: for larger ones Linux looks for larger free pages, which can take far longer."""
 _LARGE = 1 << 20
 """Bytes from which on a piece is worth a thread."""
-
-
-class MappedCheckpoint:
-    """A safetensors file mapped into memory, read-only; a context manager. Made by `open_checkpoint`.
-
-    Attributes:
-        path: as it was given.
-        metadata: the strings under `__metadata__`.
-        tensors: what is stored, by name.
-        aliases: tied tensors; the name that is not stored -> the stored name that it shares.
-    """
-
-    def __init__(self, path: Path, file: FileIO, mapping: mmap.mmap, data_start: int, header: Header) -> None:
-        self.path = path
-        self.metadata = header.metadata
-        self.tensors = header.tensors
-        self.aliases = {
-            dropped: kept
-            for dropped, kept in header.metadata.items()
-            if dropped not in header.tensors and kept in header.tensors
-        }
-        self._file = file
-        self._mapping: mmap.mmap | None = mapping
-        self._starts = {name: data_start + offset for name, offset in header.offsets.items()}
-        self._hashing = threading.Lock()
-        self._digest: str | None = None
-
-    def info(self, name: str) -> TensorInfo:
-        """Type and shape of `name`, which may be an alias; `CheckpointError` if there is no such tensor."""
-        return self.tensors[self._stored(name)]
-
-    def read(self, name: str) -> np.ndarray:
-        """The tensor `name`, which may be an alias, as a read-only view of the file; it may be unaligned.
-
-        The view stays valid after `close`.
-        """
-        stored = self._stored(name)
-        info = self.tensors[stored]
-        if self._mapping is None:
-            raise ValueError(f"{self.path} is closed")
-        if info.nbytes == 0:
-            array = np.empty(info.shape, info.numpy_dtype)
-            array.flags.writeable = False
-            return array
-        flat = np.frombuffer(self._mapping, np.uint8, info.nbytes, self._starts[stored])
-        return flat.view(info.numpy_dtype).reshape(info.shape)
-
-    def sha256(self) -> str:
-        """The SHA-256 of the whole file in hex, computed once; may run in a thread of its own."""
-        with self._hashing:
-            if self._digest is None:
-                self._digest = self._hash()
-            return self._digest
-
-    def close(self) -> None:
-        """Let go of the file; arrays that `read` returned keep their part of it mapped."""
-        mapping, self._mapping = self._mapping, None
-        if mapping is not None:
-            with suppress(BufferError):  # arrays still look into it; it goes with the last of them
-                mapping.close()
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _stored(self, name: str) -> str:
-        stored = self.aliases.get(name, name)
-        if stored not in self.tensors:
-            raise CheckpointError(
-                f"`{self.path}` has no tensor `{name}`", "check that checkpoint and spec fit together"
-            )
-        return stored
-
-    def _hash(self) -> str:
-        digest = hashlib.sha256()
-        block = memoryview(bytearray(_HASH_BLOCK))
-        try:
-            self._file.seek(0)
-            while count := self._file.readinto(block):
-                digest.update(block[:count])
-        except OSError as error:
-            raise explain_os_error(error, self.path, "read") from error
-        return digest.hexdigest()
-
-
-def open_checkpoint(path: Path) -> MappedCheckpoint:
-    """Map a safetensors file and check its header.
-
-    Raises:
-        UsageError: there is no such file, or it is not a regular file.
-        CheckpointError: it is not a sound safetensors file.
-        MachineError: it may not be read.
-    """
-    file = open_regular_file(path)
-    try:
-        size = os.fstat(file.fileno()).st_size
-        text = _read_header(path, file, size)
-        data_start = 8 + len(text)
-        header = decode_header(path, text, size - data_start)
-        mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except OSError as error:
-        file.close()
-        raise explain_os_error(error, path, "read") from error
-    except BaseException:
-        file.close()
-        raise
-    return MappedCheckpoint(path, file, mapping, data_start, header)
-
-
-def open_regular_file(path: Path) -> FileIO:
-    """Open `path` for reading, unbuffered; folders, pipes and devices, which cannot be mapped, are a `UsageError`."""
-    try:
-        mode = path.stat().st_mode
-        if stat.S_ISREG(mode):
-            return path.open("rb", buffering=0)
-    except OSError as error:
-        raise explain_os_error(error, path, "read") from error
-    if stat.S_ISDIR(mode):
-        raise UsageError(f"`{path}` is a folder, a checkpoint file is needed", f"see what is in it: `ls '{path}'`")
-    raise UsageError(f"`{path}` is not a regular file, and cannot be mapped", "copy it to a file first")
-
-
-def _read_header(path: Path, file: FileIO, size: int) -> bytes:
-    """The header's text; `CheckpointError` if the file is something else or cut short."""
-    head = file.read(HEAD_BYTES)
-    if kind := recognise(head):
-        fail(path, f"it is {kind.what}", kind.hint)
-    if size < 8:
-        fail(path, f"it has {size} bytes, at least 8 are needed")
-    length = int.from_bytes(head[:8], "little")
-    if length > MAX_HEADER_BYTES:
-        fail(path, f"its header claims {length} bytes, at most {MAX_HEADER_BYTES} are allowed")
-    if length > size - 8:
-        fail(path, f"it is cut short: its header has {length} bytes, {size - 8} are there")
-    file.seek(8)
-    text = b""
-    while len(text) < length and (more := file.read(length - len(text))):
-        text += more
-    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +94,7 @@ class _Output:
         self._path = path
         self._needed = needed
         self._writing: Background[None] | None = None
+        self._since_writeback = 0
 
     def __enter__(self) -> Self:
         flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0)
@@ -262,7 +104,7 @@ class _Output:
             if os.fstat(self._descriptor).st_size:
                 os.ftruncate(self._descriptor, 0)
         except OSError as error:
-            raise explain_os_error(error, self._path, "write", needed=self._needed) from error
+            raise self._explained(error) from error
         return self
 
     def __exit__(
@@ -281,7 +123,10 @@ class _Output:
             os.close(self._descriptor)  # where network disks say that they are full
         except OSError as failed:
             if error is None:
-                raise explain_os_error(failed, self._path, "write", needed=self._needed) from failed
+                raise self._explained(failed) from failed
+
+    def _explained(self, error: OSError) -> Net2NetError:
+        return explain_os_error(error, self._path, "write", needed=self._needed)
 
     def write(self, data: bytes | memoryview) -> None:
         """Append all of `data`, which must not change until the next call returns; errors may be raised by that."""
@@ -305,13 +150,20 @@ class _Output:
         try:
             while rest:
                 rest = rest[os.write(self._descriptor, rest[:_PIECE]) :]
+            self._since_writeback += len(data)
+            if self._since_writeback >= STRIDE:
+                self._since_writeback = 0
+                start_writeback(self._descriptor)
         except OSError as error:
-            raise explain_os_error(error, self._path, "write", needed=self._needed) from error
+            raise self._explained(error) from error
 
     def rewrite_start(self, data: bytes) -> None:
         """Overwrite the file's first bytes."""
         self._finish()
-        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        try:
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+        except OSError as error:
+            raise self._explained(error) from error
         self.write(data)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,21 +57,25 @@ def check_place(checkpoint: Path, to: str, out: Path | None, *, force: bool) -> 
 
 
 def write_complete(out: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `out`, and rename it.
+    """Let `write` fill a temporary file beside `out`, and rename it once it has reached the disk.
 
     Raises:
         MachineError: it cannot be written.
     """
     from net2net_cli.checkpoint.os_errors import explain_os_error
+    from net2net_cli.checkpoint.parts import Part, locked, sweep
 
-    part = out.with_name(f".net2net-{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
-        write(part)
-        part.replace(out)
+        with locked(out.parent):
+            sweep(out.parent)
+        with Part(out.parent) as part:
+            write(part.path)
+            part.sync()
+            with locked(out.parent) as folder:
+                part.path.replace(out)
+                folder.sync()
     except OSError as error:
         raise explain_os_error(error, out, "write") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def export_to(network: Network, to: str, out: Path, class_name: str | None) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from math import prod
-from typing import Any, Protocol
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -15,6 +16,7 @@ from net2net_cli.checkpoint.safetensors_header import TensorInfo
 from net2net_cli.growth.plan import MEAN, AxisMap, Fill, Plan, TensorPlan
 from net2net_cli.growth.shares import Deal, copy_numbers, generator, share_rows
 from net2net_cli.growth.sharing import share_out
+from net2net_cli.growth.source import Source, Tensors
 
 Array = npt.NDArray[Any]
 
@@ -54,18 +56,6 @@ class ReusedMemory(Memory):
     def block(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
         self._turn ^= 1
         return self.array(f"block {self._turn}", shape, dtype)
-
-
-class Tensors(Protocol):
-    """Where a network's tensors are read from: a mapped file, or a growth that is computed as it is read."""
-
-    def info(self, name: str) -> TensorInfo:
-        """Stored type and shape."""
-        ...
-
-    def read(self, name: str) -> Array:
-        """The tensor; not to be written to."""
-        ...
 
 
 class Grown:
@@ -130,18 +120,22 @@ def tensor_blocks(tensor: TensorPlan, teacher: Tensors, info: TensorInfo, seed: 
         assert tensor.fill is not None
         yield from _new(tensor, info, generator(seed, tensor.name, "fill"))
     elif not tensor.axes and tensor.fill is None:
-        yield from _copied(teacher.read(tensor.source))
+        yield from _copied(_source(teacher, tensor.source), memory)
     else:
-        yield from _gathered(tensor, teacher.read(tensor.source), seed, memory)
+        yield from _gathered(tensor, _source(teacher, tensor.source), seed, memory)
 
 
-def _copied(source: Array) -> Iterator[Array]:
-    flat = source.reshape(-1)
-    step = max(1, BLOCK_BYTES // max(1, flat.itemsize))
-    for start in range(0, flat.size, step):
-        yield flat[start : start + step]
-    if not flat.size:
-        yield flat
+def _source(teacher: Tensors, name: str) -> Source:
+    return Source(teacher, name, whole_from=2 * BLOCK_BYTES)
+
+
+def _copied(source: Source, memory: Memory) -> Iterator[Array]:
+    size = prod(source.shape)
+    step = max(1, BLOCK_BYTES // source.dtype.itemsize)
+    for start in range(0, size, step):
+        yield source.elements(start, min(size, start + step), memory.block)
+    if not size:
+        yield np.empty(0, source.dtype)
 
 
 def _new(tensor: TensorPlan, info: TensorInfo, rng: np.random.Generator) -> Iterator[Array]:
@@ -180,36 +174,37 @@ def fill_rows(fill: Fill, shape: tuple[int, ...], start: int, stop: int, rng: np
     return values
 
 
-def _gathered(tensor: TensorPlan, source: Array, seed: int, memory: Memory) -> Iterator[Array]:
+def _gathered(tensor: TensorPlan, source: Source, seed: int, memory: Memory) -> Iterator[Array]:
     """Rows are gathered along axis 0, then every other axis within the block, then factors are applied."""
     maps = {m.axis: m for m in tensor.axes}
     sections = maps[1].position.shape[0] if 1 in maps else 1
-    row_bytes = source.itemsize * int(np.prod(tensor.shape[1:]))
+    row_bytes = source.dtype.itemsize * int(np.prod(tensor.shape[1:]))
     per_section = tensor.shape[0] // sections
     step = max(1, min(per_section, BLOCK_BYTES // max(1, row_bytes)))
     touch = _Touch(tensor, maps, source, seed, step, memory)
     wide = any(m.factor is not None or m.position.min(initial=0) < 0 for m in tensor.axes)
-    mean_row = _mean_row(source) if 0 in maps and maps[0].position.min(initial=0) < 0 else None
+    mean_row = _mean_row(source.whole()) if 0 in maps and maps[0].position.min(initial=0) < 0 else None
     for section in range(sections):
         places = {m.axis: m.position[section if m.axis == 1 else 0] for m in tensor.axes}
         for start in range(section * per_section, (section + 1) * per_section, step):
             stop = min(start + step, (section + 1) * per_section)
             block = (
-                _gather_wide(source, start, stop, places, mean_row)
+                _gather_wide(source.whole(), start, stop, places, mean_row)
                 if wide
                 else _gather(source, start, stop, places, memory)
             )
             yield np.ascontiguousarray(touch(block, section, start, stop).astype(source.dtype, copy=False))
 
 
-def _gather(source: Array, start: int, stop: int, places: Mapping[int, Ints], memory: Memory) -> Array:
-    """Rows start … stop of the student, gathered along each axis; a view of the source where no axis changes."""
+def _gather(source: Source, start: int, stop: int, places: Mapping[int, Ints], memory: Memory) -> Array:
+    """Rows start … stop of the student, gathered along each axis."""
     low, high = start, stop
     if 0 in places:
         places = {**places, 0: places[0][start:stop]}
         low, high = int(places[0].min()), int(places[0].max()) + 1
         places[0] = places[0] - low
-    bits = source[low:high].view(_BITS[source.itemsize])  # which numpy moves faster than bfloat16 and its like
+    rows = source.rows(low, high, partial(memory.array, "source") if places else memory.block)
+    bits = rows.view(_BITS[source.dtype.itemsize])  # which numpy moves faster than bfloat16 and its like
     for number, axis in enumerate(sorted(places), start=1):
         shape = (*bits.shape[:axis], places[axis].size, *bits.shape[axis + 1 :])
         last = number == len(places)
@@ -248,7 +243,7 @@ class _Touch:
     """Shares, factors, redraws and noise on gathered blocks; blocks come in order."""
 
     def __init__(
-        self, tensor: TensorPlan, maps: Mapping[int, AxisMap], source: Array, seed: int, step: int, memory: Memory
+        self, tensor: TensorPlan, maps: Mapping[int, AxisMap], source: Source, seed: int, step: int, memory: Memory
     ) -> None:
         self.tensor, self.maps, self.step, self.memory = tensor, maps, step, memory
         self.rng = generator(seed, tensor.name, "shares")
@@ -258,7 +253,7 @@ class _Touch:
         self.iterator: Iterator[Array] = iter(())
         self.deal: Deal | None = None
         self.section = -1
-        self.scale = _rms(source) * tensor.noise if tensor.noise else 0.0
+        self.scale = _rms(source.whole()) * tensor.noise if tensor.noise else 0.0
         if self.reading is not None and self.reading.axis == 0:
             self.whole = self._transposed(self.reading)
 

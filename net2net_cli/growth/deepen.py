@@ -11,7 +11,6 @@ import numpy as np
 from net2net_cli.architecture.graph import Graph, Layer
 from net2net_cli.architecture.ops import conv, norm
 from net2net_cli.errors import UsageError
-from net2net_cli.growth.apply import Tensors
 from net2net_cli.growth.batch_norm import (
     BatchNormStart,
     Moments,
@@ -25,6 +24,7 @@ from net2net_cli.growth.insert import Inserted, Site, check_activation, check_no
 from net2net_cli.growth.plan import AxisMap, Fill, Operation, Plan, TensorPlan
 from net2net_cli.growth.requests import glob_to_regex, unknown_layer
 from net2net_cli.growth.rewrite import insert_behind
+from net2net_cli.growth.source import Tensors
 
 __all__ = ["BatchNormStart", "DeepenOptions", "Moments", "plan_deepen"]
 

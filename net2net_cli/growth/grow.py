@@ -12,12 +12,13 @@ from net2net_cli.architecture.ops import TensorSlot, norm
 from net2net_cli.architecture.ops.opaque import Opaque
 from net2net_cli.errors import GrowthRefusedError
 from net2net_cli.growth.align import Alignment, IdentityLayer, align, matched_target
-from net2net_cli.growth.apply import Grown, Tensors
+from net2net_cli.growth.apply import Grown
 from net2net_cli.growth.batch_norm import Moments, moments_behind, unit_gain
 from net2net_cli.growth.blocks import Block
 from net2net_cli.growth.initial import default_fill
 from net2net_cli.growth.insert import BATCH_NORMS
 from net2net_cli.growth.plan import AxisMap, Fill, Operation, Plan, TensorPlan
+from net2net_cli.growth.source import Tensors
 from net2net_cli.growth.widen import WidenOptions, plan_like
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from net2net_cli.checkpoint import publish
+from net2net_cli.checkpoint import parts
+from net2net_cli.checkpoint.parts import locked
 from net2net_cli.checkpoint.publish import Publication
 from net2net_cli.errors import MachineError, Net2NetError, UsageError
 
@@ -60,23 +61,23 @@ def test_whatever_goes_wrong_nothing_remains_and_the_old_student_stays(
 
 
 def test_the_spec_is_there_before_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    replace, seen = Path.replace, []
+    link, seen = os.link, []
 
-    def watched(self: Path, target: Path) -> Path:
-        seen.append(target.name)
-        return replace(self, target)
+    def watched(source: Path, target: Path) -> None:
+        seen.append((target.name, names(target.parent) & {"s.safetensors", "s.json"}))
+        link(source, target)
 
-    monkeypatch.setattr(Path, "replace", watched)
+    monkeypatch.setattr(os, "link", watched)
     publish_to(tmp_path / "s.safetensors")
-    assert seen == ["s.json", "s.safetensors"]
+    assert seen == [("s.safetensors", {"s.json"})]
 
 
 def test_a_failing_commit_leaves_no_temporary_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing(self: Path, data: bytes) -> int:
+    def failing(descriptor: int, data: bytes) -> int:
         raise OSError(errno.ENOSPC, "full")
 
     with Publication(tmp_path / "s.safetensors", force=False) as publication:
-        monkeypatch.setattr(Path, "write_bytes", failing)
+        monkeypatch.setattr(os, "write", failing)
         with pytest.raises(MachineError, match="disk full"):
             publication.commit(SPEC)
     assert names(tmp_path) == set()
@@ -179,20 +180,24 @@ def test_a_folder_that_may_not_be_written_is_a_machine_error(tmp_path: Path, mon
         Publication(tmp_path / "s.safetensors", force=False)
 
 
-def test_leavings_of_a_killed_run_are_swept_and_nothing_else(tmp_path: Path) -> None:
+def leaving_of_a_killed_run(folder: Path) -> str:
     code = f"""
 import os, signal, pathlib
 from net2net_cli.checkpoint.publish import Publication
-with Publication(pathlib.Path({str(tmp_path / "s.safetensors")!r}), force=False):
+with Publication(pathlib.Path({str(folder / "s.safetensors")!r}), force=False):
     os.kill(os.getpid(), signal.SIGKILL)
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
-    (leaving,) = names(tmp_path)
-    dead = leaving.split("-")[2]
+    (leaving,) = names(folder)
+    return leaving
+
+
+def test_leavings_of_a_killed_run_are_swept_and_nothing_else(tmp_path: Path) -> None:
+    leaving = leaving_of_a_killed_run(tmp_path)
+    machine, pid = leaving.split("-")[1:3]
     others = {
-        leaving.replace(f"-{dead}-", f"-{os.getpid()}-"),  # a run that is alive
-        leaving.replace(leaving.split("-")[1], "00000000"),  # another machine's
-        f".net2net-{dead}.part",
+        leaving.replace(machine, "00000000"),  # another machine's, whose locks may not be seen here
+        f".net2net-{pid}.part",
         f"x{leaving}",
         f"{leaving}.bak",
     }
@@ -200,6 +205,81 @@ with Publication(pathlib.Path({str(tmp_path / "s.safetensors")!r}), force=False)
         (tmp_path / name).touch()
     publish_to(tmp_path / "s.safetensors")
     assert names(tmp_path) == others | {"s.safetensors", "s.json"}
+
+
+def test_what_a_dead_run_left_is_swept_though_its_number_lives_again(tmp_path: Path) -> None:
+    leaving = leaving_of_a_killed_run(tmp_path)
+    pid = leaving.split("-")[2]
+    (tmp_path / leaving).rename(tmp_path / leaving.replace(f"-{pid}-", f"-{os.getpid()}-"))
+    publish_to(tmp_path / "s.safetensors")
+    assert names(tmp_path) == {"s.safetensors", "s.json"}
+
+
+def test_what_a_living_run_writes_is_not_swept_though_its_number_seems_dead(tmp_path: Path) -> None:
+    """As seen from another container, which has numbers of its own."""
+    with Publication(tmp_path / "a.safetensors", force=False) as living:
+        seen_as = living.part.with_name(living.part.name.replace(f"-{os.getpid()}-", "-4194305-"))  # above any number
+        living.part.rename(seen_as)
+        publish_to(tmp_path / "b.safetensors")
+        assert seen_as.exists()
+
+
+def unsupported(*_: object, **__: object) -> None:
+    raise OSError(errno.EOPNOTSUPP, "")
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_where_a_disk_knows_no_locks_or_links_publishing_works_and_the_number_tells_who_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    leaving_of_a_killed_run(tmp_path)
+    monkeypatch.setattr("net2net_cli.checkpoint.parts.fcntl.flock", unsupported)
+    if not links:
+        monkeypatch.setattr(os, "link", unsupported)
+    with Publication(tmp_path / "a.safetensors", force=False) as living:
+        publish_to(tmp_path / "b.safetensors")
+        publish_to(tmp_path / "b.safetensors", force=True)
+        assert names(tmp_path) == {living.part.name, "b.safetensors", "b.json"}
+
+
+def test_a_folder_that_is_locked_by_somebody_else_for_ever_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("net2net_cli.checkpoint.parts.PATIENCE", 0.0)
+    with (
+        locked(tmp_path),
+        pytest.raises(MachineError, match="another program has had the folder"),
+        Publication(tmp_path / "s.safetensors", force=False),
+    ):
+        pass
+
+
+def test_of_two_runs_to_the_same_place_the_later_one_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    with Publication(tmp_path / "s.safetensors", force=False) as late:
+        late.part.write_bytes(b"late")
+        publish_to(tmp_path / "s.safetensors", b"early")
+        with pytest.raises(UsageError, match="exists"):
+            late.commit('{"format": "net2net-spec", "name": "late"}')
+    assert names(tmp_path) == {"s.safetensors", "s.json"}
+    assert (tmp_path / "s.safetensors").read_bytes() == b"early"
+    assert (tmp_path / "s.json").read_text() == SPEC
+
+
+def test_what_appears_in_the_very_moment_of_publishing_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By another program, which does not ask for our lock."""
+    replace, out = Path.replace, tmp_path / "s.safetensors"
+
+    def meanwhile(self: Path, target: Path) -> Path:
+        out.write_bytes(b"theirs")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", meanwhile)
+    with pytest.raises(UsageError, match="exists"):
+        publish_to(out)
+    assert out.read_bytes() == b"theirs"
+    assert names(tmp_path) == {"s.safetensors"}
 
 
 def test_two_runs_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
@@ -216,7 +296,7 @@ def test_a_process_of_another_user_counts_as_alive(monkeypatch: pytest.MonkeyPat
         raise PermissionError(errno.EPERM, "")
 
     monkeypatch.setattr(os, "kill", forbidden)
-    assert publish._is_alive(1)
+    assert parts._is_alive(1)
 
 
 def test_errors_are_the_projects_own(tmp_path: Path) -> None:

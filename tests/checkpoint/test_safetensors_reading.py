@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -75,7 +76,7 @@ def test_types_that_numpy_lacks_or_rarely_meets_have_the_values_torch_wrote(
         np.testing.assert_array_equal(checkpoint.read("x").astype(np.complex64), tensor.to(torch.complex64).numpy())
 
 
-def test_a_view_is_read_only_and_outlives_the_checkpoint(tmp_path: Path) -> None:
+def test_an_array_is_read_only_and_outlives_the_checkpoint(tmp_path: Path) -> None:
     save_file({"x": np.ones(3, np.float32), "e": np.ones((0,), np.float32)}, tmp_path / "t.safetensors")
     with open_checkpoint(tmp_path / "t.safetensors") as checkpoint:
         views = [checkpoint.read("x"), checkpoint.read("e")]
@@ -88,12 +89,74 @@ def test_a_view_is_read_only_and_outlives_the_checkpoint(tmp_path: Path) -> None
         checkpoint.read("x")
 
 
-def test_reading_allocates_nothing_for_the_data(tmp_path: Path) -> None:
-    save_file({"x": np.ones(1000, np.float32)}, tmp_path / "t.safetensors")
+def test_a_part_of_a_tensor_is_read_where_it_stands(tmp_path: Path) -> None:
+    values = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
+    save_file({"a": np.ones(3, np.uint8), "x": values}, tmp_path / "t.safetensors")
+    part = np.empty(7, np.float32)
     with open_checkpoint(tmp_path / "t.safetensors") as checkpoint:
-        view = checkpoint.read("x")
-        assert not view.flags.owndata
-        assert np.shares_memory(view, checkpoint.read("x"))
+        checkpoint.read_part("x", 20, part)
+    np.testing.assert_array_equal(part, np.arange(20, 27))
+
+
+def test_a_file_that_is_cut_short_while_it_is_read_is_told_and_ends_nothing(tmp_path: Path) -> None:
+    """As by `cp` onto it; mapped, this would be a SIGBUS."""
+    path = tmp_path / "t.safetensors"
+    save_file({"x": np.ones(1 << 20, np.float32)}, path)
+    with open_checkpoint(path) as checkpoint:
+        os.truncate(path, 1 << 20)
+        with pytest.raises(CheckpointError, match="was cut short by another program while it was read") as caught:
+            checkpoint.read("x")
+    assert "run this again" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE])
+def test_a_disk_that_goes_away_while_a_file_is_read_is_a_machine_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def gone(*_: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    path = tmp_path / "t.safetensors"
+    save_file({"x": np.ones(3, np.float32)}, path)
+    with open_checkpoint(path) as checkpoint:
+        monkeypatch.setattr(os, "preadv", gone)
+        for reading in (lambda: checkpoint.read("x"), checkpoint.sha256):
+            with pytest.raises(MachineError, match="cannot read") as caught:
+                reading()
+            assert caught.value.hint
+
+
+def test_a_system_without_positioned_reads_reads_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "t.safetensors"
+    save_file({"x": np.arange(1000.0)}, path)
+    monkeypatch.delattr(os, "preadv")
+    with open_checkpoint(path) as checkpoint:
+        assert checkpoint.sha256() == hashlib.sha256(path.read_bytes()).hexdigest()
+        np.testing.assert_array_equal(checkpoint.read("x"), np.arange(1000.0))
+
+
+def test_a_file_that_has_changed_since_it_was_opened_has_no_digest_any_more(tmp_path: Path) -> None:
+    path = tmp_path / "t.safetensors"
+    save_file({"x": np.ones(3, np.float32)}, path)
+    with open_checkpoint(path) as checkpoint:
+        checkpoint.sha256()
+        with path.open("r+b") as file:
+            file.seek(-4, os.SEEK_END)
+            file.write(b"\0\0\0\0")
+        os.utime(path, ns=(0, checkpoint._state[1] + 1))  # as some time later
+        with pytest.raises(CheckpointError, match="was changed by another program while it was read"):
+            checkpoint.sha256()
+
+
+def test_a_file_that_is_replaced_while_it_is_read_stays_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "t.safetensors"
+    save_file({"x": np.ones(3, np.float32)}, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    with open_checkpoint(path) as checkpoint:
+        save_file({"x": np.zeros(3, np.float32)}, tmp_path / "new.safetensors")
+        (tmp_path / "new.safetensors").replace(path)
+        assert checkpoint.read("x").sum() == 3
+        assert checkpoint.sha256() == digest
 
 
 def test_an_unaligned_tensor_is_read(tmp_path: Path) -> None:

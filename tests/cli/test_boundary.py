@@ -142,6 +142,18 @@ def test_a_signal_in_the_middle_of_writing_leaves_nothing_behind(
     assert leftovers(teacher.parent) == []
 
 
+@pytest.mark.parametrize(
+    ("module", "line"), [("typer", "raise KeyboardInterrupt"), ("numpy", "exec('raise KeyboardInterrupt')")]
+)
+def test_an_interrupt_while_something_is_loaded_is_no_traceback(
+    teacher: Path, poison: Path, module: str, line: str
+) -> None:
+    (poison / f"{module}.py").write_text(line)
+    path = os.pathsep.join([str(poison), os.environ.get("PYTHONPATH", "")])
+    done = spawn("widen", teacher, "conv1=2x", "-n", PYTHONPATH=path)
+    assert (done.code, done.out, done.err) == (130, "", "")
+
+
 def test_piped_output_has_no_colours_and_no_line_breaks_of_its_own(teacher: Path) -> None:
     done = spawn("inspect", teacher, "fc", COLUMNS="20", TERM="xterm-256color")
     assert "\x1b" not in done.out + done.err

@@ -1,0 +1,1 @@
+"""Tests of `net2net_cli.checkpoint`."""
