@@ -18,10 +18,12 @@ from net2net_cli.architecture.graph import Graph
 from net2net_cli.checkpoint.memory import MemoryTensors
 from net2net_cli.checkpoint.torch_file import read_torch_file
 from net2net_cli.errors import InputError
-from net2net_cli.growth.apply import Grown, Tensors
+from net2net_cli.growth.apply import Grown
 from net2net_cli.growth.plan import Plan
+from net2net_cli.growth.source import Tensors
 from net2net_cli.growth.training_state import Quantity, Rule, grown_state
 from net2net_cli.runtime.arrays import to_array, to_tensor
+from net2net_cli.runtime.build import build
 
 State: TypeAlias = dict[str, dict[str, Any]]
 """Parameter -> what the optimizer keeps of it."""
@@ -264,6 +266,14 @@ def _grown_average(average: Mapping[str, Any], plans: Sequence[Plan]) -> dict[st
     grown = {f"{prefix}{name}": to_tensor(tensors.read(name)) for name in plans[-1].tensors if name in there}
     known = {name for name, *_ in plans[0].teacher.tensors()}
     return {**grown, **{key: value for key, value in average.items() if _plain(key) not in known}}
+
+
+def parameter_order(graph: Graph, *, trust_code: bool = False) -> list[str]:
+    """Names of a network's parameters in the order of its module; tied ones once."""
+    with torch.device("meta"):
+        network = build(graph, trust_code=trust_code)
+    known = {name for name, _, _, slot in graph.tensors() if slot.kind == "parameter"}
+    return [name for name, _ in network.named_parameters() if name in known]
 
 
 def write_training_file(path: Path, document: Any) -> None:
