@@ -11,7 +11,7 @@ import numpy as np
 
 from net2net_cli.architecture.graph import Graph
 from net2net_cli.checking import Checking, Exactness
-from net2net_cli.checkpoint.publish import Publication
+from net2net_cli.checkpoint.publish import Companion, Publication
 from net2net_cli.checkpoint.safetensors_header import TensorInfo
 from net2net_cli.growth.apply import Grown
 from net2net_cli.growth.plan import Plan, Split
@@ -372,11 +372,13 @@ class Net2Net:
             publication.commit(self.write(publication.part, on_bytes=on_bytes))
 
     @contextmanager
-    def publication(self, path: Path, *, force: bool, teacher: Net2Net | None = None) -> Iterator[Publication]:
+    def publication(
+        self, path: Path, *, force: bool, teacher: Net2Net | None = None, companions: Sequence[Companion] = ()
+    ) -> Iterator[Publication]:
         """The student's place, checked before any work is done."""
         file = (teacher or self).file
         source, spec = (file.path, file.spec_path) if file else (None, None)
-        with Publication(path, force=force, teacher=source, spec=spec) as publication:
+        with Publication(path, force=force, teacher=source, spec=spec, companions=companions) as publication:
             yield publication
 
     def write(self, part: Path, *, noise: bool = True, on_bytes: Callable[[int], None] | None = None) -> str:

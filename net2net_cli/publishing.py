@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from net2net_cli.checking import Checking
+from net2net_cli.checkpoint.publish import Companion
 from net2net_cli.model import Net2Net
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ def publish(
     *,
     force: bool = False,
     checking: Checking | None = None,
+    companions: Sequence[Companion] = (),
     on_stage: Callable[[str], None] | None = None,
     on_bytes: Callable[[int], None] | None = None,
 ) -> Comparison | None:
@@ -33,6 +35,7 @@ def publish(
         out: `NAME.safetensors`.
         force: whether an existing file may be replaced.
         checking: how to compare; None for not at all, and then torch is not imported.
+        companions: files that appear with the student.
         on_stage: told `write`, `verify` and `noise` as they begin.
         on_bytes: told the size of each block that was written.
 
@@ -47,7 +50,7 @@ def publish(
     """
     stage = on_stage or (lambda _: None)
     noisy = any(tensor.noise for plan in student.plans for tensor in plan.tensors.values())
-    with student.publication(out, force=force, teacher=teacher) as publication:
+    with student.publication(out, force=force, teacher=teacher, companions=companions) as publication:
         stage("write")
         spec = student.write(publication.part, noise=not (noisy and checking), on_bytes=on_bytes)
         comparison = None

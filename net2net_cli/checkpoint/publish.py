@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -24,6 +25,19 @@ _SPEC_FORMAT = "net2net-spec"
 _MOST_SPEC_BYTES = 1 << 28
 
 
+@dataclass(frozen=True, slots=True)
+class Companion:
+    """A file that appears with the student.
+
+    Attributes:
+        path: its final place.
+        write: told where to write it.
+    """
+
+    path: Path
+    write: Callable[[Path], object]
+
+
 class Publication:
     """A student on its way: written beside its final place under a temporary name, renamed only when it was verified.
 
@@ -34,7 +48,15 @@ class Publication:
         part: the temporary file to write, empty at first; exists inside the `with` block.
     """
 
-    def __init__(self, out: Path, *, force: bool, teacher: Path | None = None, spec: Path | None = None) -> None:
+    def __init__(
+        self,
+        out: Path,
+        *,
+        force: bool,
+        teacher: Path | None = None,
+        spec: Path | None = None,
+        companions: Sequence[Companion] = (),
+    ) -> None:
         """Check all that can be checked before any work.
 
         Args:
@@ -42,12 +64,14 @@ class Publication:
             force: whether existing files may be replaced; never the teacher or its spec.
             teacher: the checkpoint being grown.
             spec: the file from which its spec was read, if it was one of its own.
+            companions: files that are written when the student is, and appear after it.
 
         Raises:
             UsageError: `out` is no possible name, exists without `force`, or is one of the inputs.
             MachineError: the folder cannot be written.
         """
         self._out, self._force, self._teacher, self._spec = out, force, teacher, spec
+        self._companions = tuple(companions)
         with _explained(out):
             _check_name(out)
             self._sidecar = out.with_suffix(".json")
@@ -60,6 +84,8 @@ class Publication:
         _check_not_input(self._sidecar, self._spec, "the teacher's spec")
         _check_free_place(self._out, force=self._force)
         _check_sidecar(self._sidecar, force=self._force)
+        for companion in self._companions:
+            _check_free_place(companion.path, force=self._force)
 
     @property
     def part(self) -> Path:
@@ -84,13 +110,20 @@ class Publication:
             MachineError: the files cannot be written or renamed.
         """
         folder = self._out.parent
-        with _explained(self._out), Part(folder) as spec:
+        with _explained(self._out), Part(folder) as spec, ExitStack() as stack:
             spec.write(spec_text.encode())
             spec.sync()
             self._part.sync()
+            beside = [(self._written(companion, stack), companion.path) for companion in self._companions]
             with locked(folder) as lock:
                 self._check_place()
-                _Placing(self._out, self._sidecar, lock).place(self.part, spec.path)
+                _Placing(self._out, self._sidecar, lock).place(self.part, spec.path, beside)
+
+    def _written(self, companion: Companion, stack: ExitStack) -> Path:
+        part = stack.enter_context(Part(companion.path.parent))
+        companion.write(part.path)
+        part.sync()
+        return part.path
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -107,6 +140,8 @@ class _Placing:
     the other's spec. Only a checkpoint that is not of our making, without a spec inside, keeps its `NAME.json` until it
     is replaced. The folder is synced after each step, and so a loss of power leaves one of these states as well.
 
+    Companions of an older student go before all else, and the new ones come last.
+
     What is undone after a failure needs what stood there before; it is kept under temporary names until the end.
     """
 
@@ -115,15 +150,19 @@ class _Placing:
         self._undo: list[Callable[[], object]] = []
         self._kept: list[Path] = []
 
-    def place(self, checkpoint: Path, spec: Path) -> None:
-        """Give both their names, or neither."""
+    def place(self, checkpoint: Path, spec: Path, beside: Sequence[tuple[Path, Path]] = ()) -> None:
+        """Give both their names, or neither; and the files beside them, each with its place."""
         try:
+            for _, path in beside:
+                self._set_aside(path)
             if os.path.lexists(self._out):
                 self._replace(checkpoint, spec)
             else:
-                self._set_aside_sidecar()
-                self._put_spec(spec)
+                self._set_aside(self._sidecar)
+                self._put(spec, self._sidecar)
                 self._put_new(checkpoint)
+            for part, path in beside:
+                self._put(part, path)
         except BaseException:
             for step in reversed(self._undo):
                 with suppress(OSError):
@@ -136,7 +175,7 @@ class _Placing:
     def _replace(self, checkpoint: Path, spec: Path) -> None:
         complete = _holds_its_spec(self._out)
         if complete:
-            self._set_aside_sidecar()
+            self._set_aside(self._sidecar)
         kept = self._keep()
         with suppress(OSError):  # no hard links on this file system: what is replaced cannot be brought back
             os.link(self._out, kept, follow_symlinks=False)
@@ -144,23 +183,23 @@ class _Placing:
         checkpoint.replace(self._out)
         self._lock.sync()
         if not complete:
-            self._set_aside_sidecar()
-        self._put_spec(spec)
+            self._set_aside(self._sidecar)
+        self._put(spec, self._sidecar)
 
     def _keep(self) -> Path:
         self._kept.append(temporary(self._out.parent))
         return self._kept[-1]
 
-    def _set_aside_sidecar(self) -> None:
-        if os.path.lexists(self._sidecar):
+    def _set_aside(self, path: Path) -> None:
+        if os.path.lexists(path):
             kept = self._keep()
-            self._undo.append(lambda: kept.replace(self._sidecar))
-            self._sidecar.replace(kept)
+            self._undo.append(lambda: kept.replace(path))
+            path.replace(kept)
             self._lock.sync()
 
-    def _put_spec(self, spec: Path) -> None:
-        self._undo.append(lambda: self._sidecar.unlink(missing_ok=True))
-        spec.replace(self._sidecar)
+    def _put(self, part: Path, path: Path) -> None:
+        self._undo.append(lambda: path.unlink(missing_ok=True))
+        part.replace(path)
         self._lock.sync()
 
     def _put_new(self, checkpoint: Path) -> None:

@@ -124,6 +124,40 @@ def _load_torch(path: Path) -> LoadedState:
     )
 
 
+def read_document(path: Path) -> Any:
+    """All that a PyTorch file holds: mappings, lists, numbers, texts, and arrays in the place of tensors.
+
+    Raises:
+        UsageError: there is no such file.
+        CheckpointError: it is no PyTorch file, is damaged, or holds something else.
+        MachineError: it may not be read.
+    """
+    kind = recognise(_read_head(path))
+    if kind is None or not kind.is_torch:
+        what = f": it is {kind.what}" if kind else ""
+        raise CheckpointError(f"`{path}` is not a PyTorch file{what}", "give a file saved by `torch.save`")
+    archive = _read(path)
+    return _with_arrays(archive.content, DenseTensors(path, archive), path, "")
+
+
+def _with_arrays(value: Any, dense: DenseTensors, path: Path, place: str) -> Any:
+    if isinstance(value, TensorRecord):
+        return dense.array(place, value)
+    if isinstance(value, Mapping):
+        return {key: _with_arrays(part, dense, path, _below(place, key)) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_with_arrays(part, dense, path, _below(place, i)) for i, part in enumerate(value))
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise CheckpointError(
+        f"`{path}` holds more than tensors, numbers and texts: `{place}` is {value!r:.60}", "save it without that"
+    )
+
+
+def _below(place: str, key: object) -> str:
+    return f"{place}.{_shown(key)}" if place else _shown(key)
+
+
 def _read(path: Path) -> Archive:
     """What the file holds; nothing of it is run."""
     try:

@@ -20,6 +20,7 @@ def apply(
     teacher: o.Teacher,
     recipe: Annotated[Path, o.path_argument(metavar="RECIPE", help="Operations, as `diff --recipe` prints them.")],
     out: o.Out = None,
+    optimizer: o.Optimizer = None,
     spec: o.Spec = None,
     force: o.Force = False,
     dry_run: o.DryRun = False,
@@ -46,4 +47,7 @@ def apply(
         return network.apply(steps, lambda like: recipe_target(like, network.graph, where=recipe, trusted=trust_code))
 
     printer = Printer(quiet, verbose, json)
-    grow(Growth(teacher, out, spec, force, dry_run, device, verify, allow_nan, seed, printer, trust_code), operation)
+    asked = Growth(
+        *(teacher, out, spec, force, dry_run, device, verify, allow_nan, seed, printer, trust_code), optimizer=optimizer
+    )
+    grow(asked, operation)

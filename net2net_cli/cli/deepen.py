@@ -29,6 +29,7 @@ def deepen(
         o.StartChoice, typer.Option("--bn", help="New batch norms: statistics as estimated, or mean 0, variance 1.")
     ] = "estimate",
     inputs: o.Inputs = None,
+    optimizer: o.Optimizer = None,
     spec: o.Spec = None,
     force: o.Force = False,
     dry_run: o.DryRun = False,
@@ -57,4 +58,7 @@ def deepen(
         return network.deepen(layers, kernel=kernel, count=number, batch_norm=bn, inputs=inputs, device=device)
 
     printer = Printer(quiet, verbose, json)
-    grow(Growth(teacher, out, spec, force, dry_run, device, verify, allow_nan, seed, printer, trust_code), operation)
+    asked = Growth(
+        *(teacher, out, spec, force, dry_run, device, verify, allow_nan, seed, printer, trust_code), optimizer=optimizer
+    )
+    grow(asked, operation)

@@ -28,6 +28,7 @@ def grow(
     ] = None,
     leaf: o.Leaves = None,
     split: o.Split = "ownership",
+    optimizer: o.Optimizer = None,
     spec: o.Spec = None,
     force: o.Force = False,
     dry_run: o.DryRun = False,
@@ -55,4 +56,7 @@ def grow(
         return network.grow(target, split=split, seed=seed)
 
     printer = Printer(quiet, verbose, json)
-    run(Growth(teacher, out, spec, force, dry_run, device, verify, allow_nan, seed, printer, trust_code), operation)
+    asked = Growth(
+        *(teacher, out, spec, force, dry_run, device, verify, allow_nan, seed, printer, trust_code), optimizer=optimizer
+    )
+    run(asked, operation)

@@ -27,6 +27,7 @@ from net2net_cli.errors import MachineError, OutputsDifferError, UntrustedCodeEr
 if TYPE_CHECKING:
     from net2net_cli.model import Net2Net
     from net2net_cli.runtime.compare import Comparison
+    from net2net_cli.runtime.training_file import TrainingFile
 
 MOST_NOTES = 4
 WITHOUT = "`--no-verify` writes the student without comparing outputs"
@@ -45,6 +46,7 @@ class Growth:
         out: None only with `dry_run`.
         verify: whether outputs are compared.
         trust_code: whether code that the spec names may be run for it.
+        optimizer: what a training run saved of its optimizer, to be grown with the teacher.
     """
 
     teacher: Path
@@ -58,6 +60,7 @@ class Growth:
     seed: int
     printer: Printer
     trust_code: bool = False
+    optimizer: Path | None = None
 
 
 def grow(asked: Growth, operation: Callable[[Net2Net], Net2Net]) -> None:
@@ -66,10 +69,11 @@ def grow(asked: Growth, operation: Callable[[Net2Net], Net2Net]) -> None:
     teacher = open_model(asked.teacher, asked.spec, asked.allow_nan, asked.printer, trust_code=asked.trust_code)
     if out is not None:
         _check_place(asked, teacher, out)
+    training = _training_file(asked, teacher)
     student = operation(teacher)
     comparison = None
     if not asked.dry_run and out is not None:
-        comparison = _publish(asked, student, teacher, out)
+        comparison = _publish(asked, student, teacher, out, training)
     _report(asked, teacher, student, comparison)
 
 
@@ -80,6 +84,16 @@ def _place(asked: Growth) -> Path | None:
     return asked.out
 
 
+def _training_file(asked: Growth, teacher: Net2Net) -> TrainingFile | None:
+    """Read and checked before any work; None where none was given."""
+    if asked.optimizer is None:
+        return None
+    need_torch("without `--optimizer` the student is written without it")
+    from net2net_cli.runtime.training_file import read_training_file
+
+    return read_training_file(asked.optimizer, teacher.graph)
+
+
 def _check_place(asked: Growth, teacher: Net2Net, out: Path) -> None:
     """All that can be known about the place before any work."""
     from net2net_cli.checkpoint.publish import Publication
@@ -88,10 +102,13 @@ def _check_place(asked: Growth, teacher: Net2Net, out: Path) -> None:
     Publication(out, force=asked.force, teacher=teacher.file.path, spec=teacher.file.spec_path)
 
 
-def _publish(asked: Growth, student: Net2Net, teacher: Net2Net, out: Path) -> Comparison | None:
+def _publish(
+    asked: Growth, student: Net2Net, teacher: Net2Net, out: Path, training: TrainingFile | None
+) -> Comparison | None:
     from net2net_cli.checking import Checking
     from net2net_cli.cli.progress import Progress
     from net2net_cli.publishing import publish
+    from net2net_cli.training_files import training_files
 
     checking = Checking(device=asked.device, seed=asked.seed) if asked.verify else None
     if checking is not None:
@@ -112,6 +129,7 @@ def _publish(asked: Growth, student: Net2Net, teacher: Net2Net, out: Path) -> Co
                     out,
                     force=asked.force,
                     checking=checking,
+                    companions=training_files(student, training, out) if training else (),
                     on_stage=stage,
                     on_bytes=progress.advance,
                 )

@@ -61,6 +61,10 @@ Leaves = Annotated[
 Split = Annotated[SplitChoice, typer.Option("--split", help="How copies share what read the original.")]
 RoundTo = Annotated[int, typer.Option("--round-to", min=1, metavar="N", help="Round widths up to a multiple of N.")]
 WherePossible = Annotated[bool, typer.Option("--where-possible", help="Globs pass over layers that cannot grow.")]
+Optimizer = Annotated[
+    Path | None,
+    path_option("--optimizer", metavar="FILE", help="Optimizer state of the teacher's training (.pt); grows too."),
+]
 Inputs = Annotated[
     Path | None, path_option("--inputs", metavar="PATH", help="A .safetensors or .npz file, or a folder of images.")
 ]

@@ -32,6 +32,7 @@ def widen(
     ] = 0.0,
     round_to: o.RoundTo = 1,
     where_possible: o.WherePossible = False,
+    optimizer: o.Optimizer = None,
     spec: o.Spec = None,
     force: o.Force = False,
     dry_run: o.DryRun = False,
@@ -68,4 +69,7 @@ def widen(
         )
 
     printer = Printer(quiet, verbose, json)
-    grow(Growth(teacher, out, spec, force, dry_run, device, verify, allow_nan, seed, printer, trust_code), operation)
+    asked = Growth(
+        *(teacher, out, spec, force, dry_run, device, verify, allow_nan, seed, printer, trust_code), optimizer=optimizer
+    )
+    grow(asked, operation)
