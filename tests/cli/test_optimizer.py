@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -153,3 +154,25 @@ def test_a_student_that_differs_brings_no_files_with_it(
     done = run("widen", teacher, "conv1=2x", "--optimizer", saved, "-o", tmp_path / "student.safetensors")
     assert done.code == 1
     assert leftovers(tmp_path) == []
+
+
+def test_the_example_of_the_readme_goes_on_training(
+    teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (example,) = [block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "train.json" in block]
+    saved = tmp_path / "teacher.optim.pt"
+    torch.save(trained(teacher, torch.optim.AdamW), saved)
+    out = tmp_path / "student.safetensors"
+    assert run("widen", teacher, "block.conv2=2x", "--optimizer", saved, "-o", out, "--split", "equal").code == 0
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"model": Net2Net.load(out).to_module()}
+    exec(example, names)
+    model, optimizer = names["model"], names["optimizer"]
+    rates = {group["param_names"][0]: group["lr"] for group in optimizer.param_groups}
+    assert rates["block.conv2.weight"] == rates["fc.weight"] == 1e-3
+    assert rates["block.conv3.weight"] == 5e-4
+    assert set(optimizer.state) == set(model.parameters())
+    model(torch.randn(4, 3, 6, 6)).square().mean().backward()
+    optimizer.step()
+    assert {int(kept["step"]) for kept in optimizer.state.values()} == {4}
