@@ -77,7 +77,7 @@ def size(count: int | None) -> str:
     """`count` bytes in decimal units, for people."""
     if count is None:
         return "an unknown number of bytes"
-    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+    for unit, factor in (("EB", 10**18), ("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if count >= factor:
             return f"{count / factor:.1f} {unit}"
     return f"{count} bytes"

@@ -119,7 +119,14 @@ def _parts(value: Any, way: Way = ()) -> Iterator[tuple[Way, Mapping[Any, Any]]]
 
 
 def _is_optimizer(part: Any) -> bool:
-    return isinstance(part, Mapping) and isinstance(part.get("state"), Mapping) and "param_groups" in part
+    if not isinstance(part, Mapping) or not isinstance(part.get("state"), Mapping):
+        return False
+    groups = part.get("param_groups")
+    return (
+        isinstance(groups, list)
+        and all(isinstance(group, Mapping) and isinstance(group.get("params"), list) for group in groups)
+        and all(isinstance(kept, Mapping) for kept in part["state"].values())
+    )
 
 
 def _is_state_dict(part: Mapping[Any, Any], shapes: Mapping[str, tuple[int, ...]]) -> bool:
@@ -136,7 +143,7 @@ def _names(
     path: Path, groups: Sequence[Mapping[str, Any]], beside: Sequence[str] | None, parameters: Container[str]
 ) -> tuple[tuple[str, ...], ...]:
     """The parameters of each group; the order of a state dict tells them where there is one group of all."""
-    if all("param_names" in group for group in groups):
+    if all(isinstance(group.get("param_names"), list) for group in groups):
         named = tuple(tuple(map(_plain, group["param_names"])) for group in groups)
     elif len(groups) == 1 and beside is not None:
         named = (tuple(name for name in map(_plain, beside) if name in parameters),)
@@ -151,13 +158,22 @@ def _names(
     for name in (name for names in named for name in names):
         if name not in parameters:
             raise InputError(f"`{path}` has state of `{name}`, no parameter of the teacher", "give the teacher's own")
+    numbers = [number for group in groups for number in group["params"]]
+    counted = all(type(number) is int for number in numbers) and numbers == list(range(len(numbers)))
+    if not counted or len({name for names in named for name in names}) < len(numbers):
+        raise InputError(f"the groups of the optimizer in `{path}` are damaged", "save the optimizer's state again")
     return named
 
 
 def _check_state(
-    path: Path, state: Mapping[int, Mapping[str, Any]], names: Sequence[str], shapes: Mapping[str, tuple[int, ...]]
+    path: Path, state: Mapping[Any, Mapping[str, Any]], names: Sequence[str], shapes: Mapping[str, tuple[int, ...]]
 ) -> None:
     for number, kept in state.items():
+        if type(number) is not int or not 0 <= number < len(names):
+            raise InputError(
+                f"the optimizer in `{path}` keeps a state for parameter {number!r:.60}, which it does not have",
+                "save the optimizer's state again",
+            )
         name = names[number]
         for key, value in kept.items():
             if key not in QUANTITIES:
@@ -165,12 +181,18 @@ def _check_state(
                     f"`{path}` keeps `{key}` of `{name}`, and no rule says how that grows",
                     f"known are the states of {KNOWN}; {WITHOUT}",
                 )
-            if QUANTITIES[key] and isinstance(value, np.ndarray) and value.shape != shapes[name]:
-                raise InputError(
-                    f"`{key}` of `{name}` in `{path}` has the shape {list(value.shape)}, the teacher's parameter "
-                    f"{list(shapes[name])}",
-                    "give the optimizer state that was saved with this checkpoint",
-                )
+            if QUANTITIES[key] and value is not None:  # SGD keeps None where it has no momentum yet
+                _check_shape(f"`{key}` of `{name}` in `{path}`", value, shapes[name])
+
+
+def _check_shape(where: str, value: Any, shape: tuple[int, ...]) -> None:
+    if not isinstance(value, np.ndarray) or value.shape != shape or value.dtype.kind in "iub":
+        found = f"has the shape {list(value.shape)}" if isinstance(value, np.ndarray) else f"is {value!r:.60}"
+        kind = f" and the type {value.dtype}" if isinstance(value, np.ndarray) and value.shape == shape else ""
+        raise InputError(
+            f"{where} {found}{kind}, the teacher's parameter has the shape {list(shape)}",
+            "give the optimizer state that was saved with this checkpoint",
+        )
 
 
 def grown_file(file: TrainingFile, plans: Sequence[Plan], order: Sequence[str]) -> Any:

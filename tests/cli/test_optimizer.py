@@ -109,7 +109,7 @@ def test_state_of_another_network_is_refused_naming_parameter_and_shape(
     assert run("widen", teacher, "block.conv2=9", "-o", wide, "--no-verify").code == 0
     done = run("widen", wide, "conv1=2x", "--optimizer", saved, "-o", tmp_path / "student.safetensors")
     expects(done, 3, "`momentum_buffer` of `block.conv2.weight`", "saved with this checkpoint")
-    assert "[6, 4, 3, 3], the teacher's parameter [9, 4, 3, 3]" in done.err
+    assert "has the shape [6, 4, 3, 3], the teacher's parameter has the shape [9, 4, 3, 3]" in done.err
     assert leftovers(tmp_path) == []
 
 
@@ -176,3 +176,23 @@ def test_the_example_of_the_readme_goes_on_training(
     model(torch.randn(4, 3, 6, 6)).square().mean().backward()
     optimizer.step()
     assert {int(kept["step"]) for kept in optimizer.state.values()} == {4}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("params", [0, torch.ones(2)], "has 2 parameters"),
+        ("params", [torch.ones(2)] * 10, "are damaged"),
+        ("param_names", ["conv1.weight"] * 10, "are damaged"),
+        ("param_names", ["nothing"] * 10, "has state of `nothing`, no parameter of the teacher"),
+    ],
+)
+def test_a_damaged_state_is_refused(
+    teacher: Path, saved: Path, tmp_path: Path, key: str, value: Any, message: str
+) -> None:
+    document = torch.load(saved, weights_only=True)
+    document["optimizer"]["param_groups"][0][key] = value
+    torch.save(document, saved)
+    done = run("widen", teacher, "conv1=2x", "--optimizer", saved, "-o", tmp_path / "student.safetensors")
+    expects(done, 3, message, "")
+    assert leftovers(tmp_path) == []

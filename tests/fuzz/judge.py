@@ -49,7 +49,8 @@ def findings(done: Done, folder: Path, usual: Mapping[str, int]) -> list[Finding
         last = (done.escaped.strip().splitlines() or ["?"])[-1]
         return [*found, Finding("hang" if last == "hang" else "escaped", f"{command(done)} {last}"[:160])]
     short_of_memory = done.runs_network and done.code == 5 and "not enough memory" in done.err
-    if done.code not in CODES and not short_of_memory:
+    too_large = command(done) == "apply" and done.code == 5 and "disk full: the file needs" in done.err
+    if done.code not in CODES and not short_of_memory and not too_large:  # a recipe may ask for any size
         found.append(Finding(f"exit code {done.code}", cause(done.err)))
     if done.seconds > SECONDS:
         found.append(Finding("slow", f"{command(done)} {done.kind}"))

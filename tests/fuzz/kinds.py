@@ -106,7 +106,8 @@ def _looking_or_growing(path: str, layer: str, chance: random.Random, *, verifie
         run: list[tuple[str, ...]] = [
             ("widen", path, f"{layer}=2x", "-o", OUT),
             ("deepen", path, layer, "-o", OUT),
-            ("verify", path, path, "--json"),
+            *(("verify", path, path, "--json"), ("verify", path, path, "--level", "train")),
+            ("verify", path, path, "--locate", "--report", "out/r.html"),
             ("export", path, "--to", "torch", "-o", "out/s.pt"),
         ]
         return chance.choice(run)
@@ -116,6 +117,7 @@ def _looking_or_growing(path: str, layer: str, chance: random.Random, *, verifie
         *(("widen", path, f"{layer}={width}", "-n"), ("widen", path, f"{layer}={width}", "--no-verify", "-o", OUT)),
         *(("widen", path, "**=2x", "--where-possible", "--no-verify", "-o", OUT), ("deepen", path, layer, "-n")),
         *(("deepen", path, layer, "--no-verify", "-o", OUT), ("random-pad", path, f"{layer}=+1", "-o", OUT)),
+        ("verify", "in/t.safetensors", path, "--level", "proof"),
         *(("diff", path, path), ("diff", path, path, "--recipe"), ("export", path, "--to", "python", "-o", "out/s.py")),
     ]
     return chance.choice(commands)
@@ -205,6 +207,22 @@ def index(seeds: list[Seed], chance: random.Random) -> Case:
     return as_weights("index", hostile_index(shards, chance), file, unread=unread)
 
 
+def optimizer(seeds: list[Seed], chance: random.Random) -> Case:
+    """A damaged state of an optimizer, as it would grow with a teacher."""
+    seed = seeds[0]
+    header, _ = parts(seed.data)
+    named = {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
+    parameters = {name: shape for name, shape in named.items() if "running" not in name and "num_batches" not in name}
+    kept = {i: {"momentum_buffer": torch.ones(shape)} for i, shape in enumerate(parameters.values())}
+    group = {"lr": 0.1, "params": list(range(len(parameters))), "param_names": list(parameters)}
+    document = {"optimizer": {"state": kept, "param_groups": [group]}, "epoch": 3}
+    data = saved(damaged(document, chance))
+    _put("in/t.safetensors", seed.data)
+    _put("in/o.pt", data)
+    how = chance.choice([("-n",), ("--no-verify", "-o", OUT)])
+    return Case("optimizer", ("widen", "in/t.safetensors", "conv1=2x", "--optimizer", "in/o.pt", *how), len(data))
+
+
 def recipe(seeds: list[Seed], chance: random.Random) -> Case:
     """A hostile recipe."""
     _put("in/t.safetensors", seeds[0].data)
@@ -235,6 +253,7 @@ def lineage(seeds: list[Seed], chance: random.Random) -> Case:
             ("diff", "in/t.safetensors", "in/h.safetensors"),
         ),
         *(("diff", "in/t.safetensors", "in/h.safetensors", "--recipe"), ("widen", "in/h.safetensors", "conv1=9", "-n")),
+        *(("verify", "in/t.safetensors", "in/h.safetensors", "--level", "proof", *how) for how in ((), ("--json",))),
         ("widen", "in/h.safetensors", "conv1=9", "--no-verify", "-o", OUT),
     ]
     return Case("lineage", chance.choice(commands), len(data))
@@ -268,13 +287,14 @@ KINDS: dict[str, Callable[[list[Seed], random.Random], Case]] = {
     "recipe": recipe,
     "index": index,
     "lineage": lineage,
+    "optimizer": optimizer,
     "arguments": arguments,
     "network": network,
 }
 
 TURNS = [
     *("spec", "header", "torch file", "recipe", "spec", "header", "torch file", "index", "spec", "header", "lineage"),
-    *("torch file", "recipe", "spec", "arguments", "network"),
+    *("torch file", "recipe", "spec", "arguments", "network", "optimizer"),
 ]
 """The kinds in the order in which they take turns; the most common files come most often."""
 
