@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from net2net_cli.architecture.changes import changes
+from net2net_cli.architecture.changes import LayerChange, changes
 from net2net_cli.architecture.graph import Graph, Layer
 from net2net_cli.architecture.ops import norm
 from net2net_cli.checking import Exactness
@@ -105,8 +105,10 @@ class Proof:
         if self.differences:
             first, others = self.differences[0], len(self.differences) - 1
             more = f", and {others} more tensors" if others else ""
-            count = f"{first.bits.count:,} of its {first.bits.elements:,} elements differ{more}"
-            raise NotProvedError(f"{first}; {count}", self._hint())
+            bits = first.bits
+            raise NotProvedError(
+                f"{first}; {bits.count:,} of its {bits.elements:,} elements differ{more}", self._hint()
+            )
         if not self.exact:
             name = next(plan.operation.name for plan in self.plans if not plan.operation.exact)
             raise NotProvedError(
@@ -121,7 +123,8 @@ class Proof:
         if len({step.teacher_sha256 for step in self.steps}) > 1:
             return "if a network in between was trained, compare with that one; else the student was changed"
         return (
-            "the student was changed after it was grown, as by training; `--level outputs` compares what both compute"
+            "it was changed after it was grown, as by training or by hand; "
+            "`--level outputs` compares what both networks compute"
         )
 
 
@@ -199,16 +202,22 @@ def _names(tied: Mapping[str, str]) -> str:
 def _first_change(expected: Graph, found: Graph) -> str:
     for change in changes(expected, found):
         if change.attributes:
-            said = ", ".join(f"{key} {now!r}, and {was!r}" for key, (was, now) in change.attributes.items())
-            return f"`{change.name}` has in the student's spec {said} by its growth"
-        what = {"new": "is in the student's spec, and not in", "gone": "is not in the student's spec, but in"}
-        other = "is another layer in the student's spec than in"
-        return f"`{change.name}` {what.get(change.kind, other)} its growth"
+            return _other_attributes(change)
+        if change.kind == "new":
+            return f"`{change.name}` is in the student's spec, and not in its growth"
+        if change.kind == "gone":
+            return f"`{change.name}` is not in the student's spec, but in its growth"
+        return f"`{change.name}` is another layer in the student's spec than in its growth"
     for ours, theirs in zip(expected.layers, found.layers, strict=False):
         if ours != theirs:
             return f"`{theirs.name}` stands or reads elsewhere in the student's spec than its growth has it"
     part = next(key for key in ("name", "source", "inputs", "outputs", "returns") if _differs(key, expected, found))
     return f"`{part}` of the student's spec is not what its growth gives"
+
+
+def _other_attributes(change: LayerChange) -> str:
+    now, was = (", ".join(f"`{key}` {both[i]!r}" for key, both in change.attributes.items()) for i in (1, 0))
+    return f"`{change.name}` has {now} in the student's spec, and {was} by its growth"
 
 
 def _differs(key: str, a: Graph, b: Graph) -> bool:
@@ -261,12 +270,13 @@ def _hangs_on(tensor: TensorPlan, names: set[str], step: Step) -> bool:
 def _identities(student: Net2Net, measured: set[str]) -> tuple[tuple[str, ...], list[str]]:
     """The measured batch norms, and what is wrong with them."""
     norms = [layer for layer in student.graph.layers if _names_of(layer) & measured]
-    wrong = [
-        f"the batch norm `{layer.name}`, whose statistics were measured on data, is not the identity"
-        for layer in norms
-        if not _is_identity(student, layer)
-    ]
-    return tuple(layer.name for layer in norms), wrong
+    return tuple(layer.name for layer in norms), list(_norm_problems(student, norms))
+
+
+def _norm_problems(student: Net2Net, norms: Sequence[Layer]) -> Iterator[str]:
+    for layer in norms:
+        if not _is_identity(student, layer):
+            yield f"the batch norm `{layer.name}`, whose statistics were measured on data, is not the identity"
 
 
 def _names_of(layer: Layer) -> set[str]:

@@ -258,7 +258,7 @@ def test_another_spec_is_found_though_all_tensors_are_right(teacher: Net2Net, st
     with safe_open(path, "numpy") as file:
         metadata = file.metadata()
     for old, new, said in (
-        ('"eps": 1e-05', '"eps": 0.001', "`bn1` has in the student's spec eps 0.001, and 1e-05 by its growth"),
+        ('"eps": 1e-05', '"eps": 0.001', "`bn1` has `eps` 0.001 in the student's spec, and `eps` 1e-05 by its growth"),
         ('"inputs": ["block.conv3", "relu1"]', '"inputs": ["relu1", "block.conv3"]', "`block.add` stands or reads"),
         ('"outputs": {"out": "fc"}', '"outputs": {"result": "fc"}', "`outputs` of the student's spec"),
     ):

@@ -194,7 +194,10 @@ def _check_shapes(graph: Graph, place: Place) -> None:
                 "correct the sizes of that layer, or of the inputs",
             )
     if (made := channels_made(graph)) > MAX_CHANNELS:
-        raise SpecError(f"{place.where}: its layers make {made} channels in all; at most {MAX_CHANNELS} are read")
+        raise SpecError(
+            f"{place.where}: its layers make {made} channels in all; at most {MAX_CHANNELS} are read",
+            "correct the sizes of its layers",
+        )
 
 
 def channels_made(graph: Graph) -> int:

@@ -57,12 +57,12 @@ def explain_os_error(error: OSError, path: Path, action: str, *, needed: int | N
 
 def disk_full(folder: Path, needed: int | None, *, quota: bool = False) -> MachineError:
     """The error for a disk, or a user's quota, on which a file of `needed` bytes finds no room."""
-    what = "disk quota exceeded" if quota else "disk full"
+    hint = "free some space, or choose a folder on another disk with `-o`"
+    if quota:  # of which the free space of the disk says nothing
+        needs = "" if needed is None else f": the file needs {size(needed)}"
+        return MachineError(f"disk quota exceeded in `{folder}`{needs}", hint)
     needs = "" if needed is None else f"the file needs {size(needed)}, "
-    return MachineError(
-        f"{what}: {needs}{size(free_bytes(folder))} free in `{folder}`",
-        "free some space, or choose a folder on another disk with `-o`",
-    )
+    return MachineError(f"disk full: {needs}{size(free_bytes(folder))} free in `{folder}`", hint)
 
 
 def free_bytes(folder: Path) -> int | None:

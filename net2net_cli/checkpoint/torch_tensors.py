@@ -56,13 +56,15 @@ class DenseTensors:
         """
         where = f"tensor `{name}` of `{self._path}`"
         if record.storage is None:
-            raise CheckpointError(f"{where} is {record.kind}, a dense tensor is needed", "make it dense first")
-        if record.dtype.startswith("q"):
-            raise CheckpointError(f"{where} is quantized, a dense tensor is needed", "make it dense first")
+            raise CheckpointError(
+                f"{where} is {record.kind}, a dense tensor is needed",
+                "make it dense in Python, as with `to_dense()` or `dequantize()`, and save it again",
+            )
         dtype = _DTYPES.get(record.dtype)
         if dtype is None:
             raise CheckpointError(
-                f"{where} has the dtype torch.{record.dtype}, which safetensors cannot store", "convert it first"
+                f"{where} has the dtype torch.{record.dtype}, which safetensors cannot store",
+                "convert it in Python, as with `float()`, and save it again",
             )
         found = self._placed(where, record, dtype)
         found.flags.writeable = False
@@ -91,7 +93,8 @@ class DenseTensors:
         self._left -= count * flat.itemsize
         if self._left < 0:
             raise CheckpointError(
-                f"{where} repeats what is stored to {count * flat.itemsize} bytes", "save it with `.contiguous()`"
+                f"{where} is much larger than what is stored for it, and repeats that",
+                "save it after `contiguous()`, or fetch the file again",
             )
         strides = [stride * flat.itemsize for stride in record.strides]
         array = np.array(np.lib.stride_tricks.as_strided(flat, record.shape, strides, writeable=False))

@@ -105,7 +105,10 @@ def _check_options(options: DeepenOptions) -> None:
     if options.kernel is not None and (options.kernel < 1 or options.kernel % 2 == 0):
         raise UsageError(f"a kernel of size {options.kernel} has no centre", "use an odd size: 1, 3, 5, …")
     if options.count > MOST_AT_ONCE:
-        raise UsageError(f"{options.count} new layers each are too many", f"use `--count {MOST_AT_ONCE}` or fewer")
+        raise UsageError(
+            f"`count` is {options.count}; at most {MOST_AT_ONCE} new layers are made at once",
+            f"use {MOST_AT_ONCE} or fewer, and deepen the student again",
+        )
     if options.count < 1:
         raise UsageError(f"`count` is {options.count}; at least one new layer is needed", "use 1 or more")
 

@@ -219,7 +219,7 @@ def _demand(labels: Labels, layer: str, request: Request, round_to: int) -> Dema
     if width > MAX_CHANNELS:
         raise UsageError(
             f"`{layer}` cannot be `{request.width:.40}` wide: an axis has at most {MAX_CHANNELS} entries",
-            "ask for less",
+            f"ask for {MAX_CHANNELS} or less",
         )
     if width <= axis.size:
         asked = (

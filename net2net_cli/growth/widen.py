@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from net2net_cli.architecture.graph import Graph
 from net2net_cli.architecture.ops import Factors, Op, attributes
+from net2net_cli.architecture.shapes import show
 from net2net_cli.channels import tails
 from net2net_cli.channels.collected import Place
 from net2net_cli.channels.counts import Demand, NoCountsError, impossible, labels_of, prove, refuse, solve
@@ -218,7 +219,12 @@ def _target_width(target: Graph, place: Place) -> int:
     groups = int(getattr(target.by_name[layer].op, "groups", 1)) if axis else 1
     shape = _slot_shape(target, layer, key)
     if axis >= len(shape):
-        raise GrowthRefusedError(f"`{layer}.{key}` has {len(shape)} axes in the target, and more here", layer=layer)
+        name = target.by_name[layer].tensor_name(key)
+        raise GrowthRefusedError(
+            f"`{name}` has the shape {show(shape)} in the target, and more axes in the teacher",
+            "give a target that is the teacher with other widths",
+            layer=layer,
+        )
     return shape[axis] * groups
 
 

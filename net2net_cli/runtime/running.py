@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from net2net_cli.architecture.graph import Mode
 from net2net_cli.architecture.shapes import Batch as BatchAxis
-from net2net_cli.errors import MachineError, UsageError
+from net2net_cli.errors import MachineError, SpecError, UsageError
 from net2net_cli.runtime.build import Network, graph_of, outputs_of
 from net2net_cli.runtime.draws import Draws, seed_of
 from net2net_cli.runtime.machine import explained, full_precision, out_of_memory, release_memory
@@ -122,7 +122,7 @@ def _called(network: nn.Module, arguments: Sequence[Tensor], setting: Setting) -
             return _with_gradients(network, arguments)
         with torch.no_grad(), setting.arithmetic():
             return forward(network, arguments)
-    except ValueError as error:
+    except (ValueError, SpecError) as error:
         if "more than 1 value per channel" not in str(error):
             raise
         raise UsageError("one value in a channel has no statistics to train with", "use `--batch 2` or more") from error

@@ -81,7 +81,8 @@ def compare_models(teacher: Model, student: Model, checking: Checking, values: V
     """
     if checking.level not in get_args(RunLevel):
         raise UsageError(
-            f"`{checking.level}` is no level at which networks are run", "`outputs` or `train`; see `prove`"
+            f"`{checking.level}` is no level at which networks are run",
+            "use `outputs` or `train`; `student.prove(teacher)` compares bits",
         )
     _check_inputs(teacher.graph, student.graph)
     device = pick_device(checking.device)

@@ -166,7 +166,7 @@ def test_a_tensor_outside_of_its_storage_is_refused(
 @pytest.mark.parametrize("shape", [(10**6, 10**6), (2**31, 2**31), (2**20,)])
 def test_a_tensor_that_repeats_little_without_end_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
     path = archive(tmp_path / "t.pt", state(text("w"), tensor(shape, (0,) * len(shape))), s0=NUMBERS)
-    refused(path, "`w` .* repeats what is stored to [0-9]+ bytes")
+    refused(path, "`w` .* is much larger than what is stored for it")
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_what_is_no_width(teacher: Path, text: str) -> None:
 )
 def test_a_width_beyond_all_memory(teacher: Path, text: str) -> None:
     done = run(*grow(teacher, text))
-    expects(done, 2, "`conv1` cannot be `", "ask for less")
+    expects(done, 2, "`conv1` cannot be `", "ask for 16777216 or less")
     assert len(done.err) < 300
     assert leftovers(teacher.parent) == []
 

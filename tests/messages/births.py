@@ -50,8 +50,11 @@ _BY_NAME = ("why", "problem", "needed", "difference", "reason")
 REASONS = ("mix", "uniform", "plain", "freeze", "same_width", "refuse", "_equal", "_none", "return")
 """Those whose words are kept in labels or plans, and said later if at all."""
 
-_TELLERS = ("_explain", "_reason", "cuda_problem", "mps_problem", "follows")
-"""Functions that return such words."""
+_TELLERS = (
+    *("_explain", "_reason", "cuda_problem", "mps_problem", "follows", "_sidecar_warning"),
+    *("_first_change", "_other_attributes", "_spec_problems", "_type_problems", "_norm_problems"),
+)
+"""Functions that return or yield such words."""
 
 _OF_CLASSES = ("reading", "averages")
 """Attributes of ops that hold such words."""
@@ -129,7 +132,7 @@ def _of_file(file: Path) -> Iterator[Birth]:
 
 def _returned(function: ast.AST, known: Mapping[str, list[ast.expr]], name: str) -> Iterator[Birth]:
     for node in ast.walk(function):
-        if isinstance(node, ast.Return) and node.value is not None:
+        if isinstance(node, (ast.Return, ast.Yield)) and node.value is not None:
             for variant in _variants(node.value, known):
                 yield Birth(name, node.lineno, node.end_lineno or node.lineno, "return", variant)
 
@@ -210,6 +213,8 @@ def _variants(words: ast.expr, known: Mapping[str, list[ast.expr]], depth: int =
         return [v for part in (words.body, words.orelse) for v in _variants(part, known, depth)]
     if isinstance(words, ast.BoolOp):
         return [v for part in words.values for v in _variants(part, known, depth)]
+    if isinstance(words, ast.List):
+        return [v for part in words.elts for v in _variants(part, known, depth)]
     if isinstance(words, ast.JoinedStr):
         return [tuple(_piece(v) for v in words.values)]
     if isinstance(words, ast.BinOp) and isinstance(words.op, ast.Add):
@@ -237,7 +242,11 @@ def unknown_sayers() -> list[str]:
 
 def _passes_words_on(function: ast.FunctionDef) -> bool:
     """Whether words of a message are a parameter that is not given by name wherever the function is called."""
-    texts = {a.arg for a in function.args.args if a.annotation is not None and "str" in ast.unparse(a.annotation)}
+    texts = {
+        a.arg
+        for a in function.args.args
+        if a.annotation is not None and ast.unparse(a.annotation) in ("str", "str | None")
+    }
     places = texts & set(_BY_NAME)
     said = [given[1] for given in map(_given, _calls(function)) if given is not None]
     return any(isinstance(part, ast.Name) and part.id in places for words in said for part in ast.walk(words))

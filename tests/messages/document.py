@@ -32,7 +32,7 @@ one example each.
 """
 
 CODES = {
-    1: ("the answer is no", "two networks were compared, and their outputs differ"),
+    1: ("the answer is no", "two networks were compared, and their outputs differ, or that they do not is not proved"),
     2: ("usage", "the command names something that does not exist or cannot be meant"),
     3: ("unreadable or inconsistent input", "a checkpoint, a spec, a network to import, inputs or a recipe"),
     4: ("refused", "sound input, but this growth cannot be exact; the message names the layer and the reason"),

@@ -10,6 +10,7 @@ GUARDS = {
     "its channels cannot have copies": "it is told with what froze them",
     "gives each of its slices to as many others": "only `inspect` says it, as the reason of a group",
     "reads its channels in another order than `…` makes them": "the reader would be frozen",
+    "pads it": "it is told with the constants that padding puts among them",
     "merges a growing axis with the batch": "such an axis is frozen",
     "`…` is the network's input": "channels that meet the input are frozen for that",
     "it reads something else than the channels of `…`": "an axis that meets another one is frozen for that",

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import numpy as np
 from cli.conftest import residual, weights
 
 from messages.areas.specs import short
 from messages.example import Area, Example, api
 from net2net_cli import Net2Net
+from net2net_cli.checkpoint import safetensors_file
 
 WIDEN = "net2net widen teacher.safetensors block.conv2=2x --no-verify -o student.safetensors"
 
@@ -121,6 +124,17 @@ def lineage(records: Any) -> Callable[[Path], None]:
     return write
 
 
+def overwritten() -> AbstractContextManager[Any]:
+    """The teacher is emptied once a tensor is written."""
+    real = safetensors_file._write_tensor
+
+    def write(*arguments: Any) -> None:
+        real(*arguments)
+        Path("teacher.safetensors").write_bytes(b"")
+
+    return patch.object(safetensors_file, "_write_tensor", write)
+
+
 STEP = {
     "operation": "widen",
     "arguments": {},
@@ -146,6 +160,7 @@ CONTENTS = (
     Example(WIDEN, given="`fc.weight` is quantised in the checkpoint.", before=changed(quantise)),
     Example(WIDEN, given="The checkpoint has `head.weight` beside all others.", before=changed(add)),
     Example(WIDEN, given="`block.conv2.weight` holds NaN.", before=changed(spoil)),
+    Example(WIDEN, given="`cp` writes another network to `teacher.safetensors` meanwhile.", fault=overwritten),
     Example("net2net diff teacher.safetensors teacher.safetensors --recipe"),
     Example(
         "net2net diff student.safetensors teacher.safetensors --recipe",
@@ -158,6 +173,7 @@ CONTENTS = (
 
 LINEAGES = (
     grown("[{"),
+    grown('[{"seed": NaN}]'),
     grown({}),
     grown([3]),
     grown([{"operation": "widen"}]),
@@ -209,11 +225,47 @@ def script(folder: Path) -> None:
         torch.jit.script(torch.nn.Linear(2, 2)).save(str(folder / "net.pt"))  # type: ignore[no-untyped-call]
 
 
-class Runs:
-    """A pickle that runs code when it is loaded without care."""
+def freed(torch: Any) -> dict[str, Any]:
+    """As sharded training leaves them."""
+    tensor = torch.zeros(4)
+    tensor.untyped_storage().resize_(0)
+    return {"w": tensor}
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (print, ("run",))
+
+def shards(index: Any, **files: tuple[str, ...]) -> Callable[[Path], None]:
+    """An index of shards, and shards of a few tensors each; `b=a` says that `b` is the tensor `a`."""
+
+    def write(folder: Path) -> None:
+        from safetensors.numpy import save_file
+
+        text = index if isinstance(index, str) else json.dumps(index)
+        (folder / "net.safetensors.index.json").write_text(text)
+        for name, tensors in files.items():
+            kept = [t for t in tensors if "=" not in t]
+            tied = dict(t.split("=") for t in tensors if "=" in t)
+            save_file({t: np.zeros(2, dtype=np.float32) for t in kept}, folder / f"{name}.safetensors", tied)
+
+    return write
+
+
+def sharded(index: Any, more: str = "", **files: tuple[str, ...]) -> Example:
+    """Weights in several files."""
+    return Example(
+        "net2net import net2net_cli.networks:lenet5 --weights net.safetensors.index.json -o lenet.safetensors",
+        before=shards(index, **files),
+        row=(index if isinstance(index, str) else short(index)) + more,
+    )
+
+
+A_AND_B = {"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}
+
+SHARDS = (
+    sharded('{"weight_map":'),
+    sharded({"metadata": {"total_size": 16}}),
+    sharded({"weight_map": {"a": "../1.safetensors"}}),
+    sharded(A_AND_B, ", and `2.safetensors` holds `c`", **{"1": ("a",), "2": ("c",)}),
+    sharded(A_AND_B, ", and in both files `b` is the tensor `a`", **{"1": ("a", "b=a"), "2": ("a", "b=a")}),
+)
 
 
 TORCH = (
@@ -223,7 +275,7 @@ TORCH = (
     raw("the beginning of a file that `torch.save` wrote", b"PK\x03\x04" * 9, vague=r"(?<=torch.save` \().*?(?=\)\n)"),
     imports("a TorchScript program", script),
     weights_file("the whole network: `torch.save(model, …)`", lambda torch: torch.nn.Linear(2, 2)),
-    raw("a pickle of protocol 4", pickle.dumps({"w": Runs()}, protocol=4)),
+    raw("a pickle that names an object by a number, as `copyreg.add_extension` gives it", b"\x80\x02\x82\x01."),
     weights_file("a list of tensors", lambda torch: [torch.zeros(2)]),
     weights_file(
         '{"encoder": {…}, "decoder": {…}}',
@@ -231,6 +283,9 @@ TORCH = (
     ),
     weights_file("{0: tensor}", lambda torch: {0: torch.zeros(2)}),
     weights_file("a sparse tensor", lambda torch: {"w": torch.eye(3).to_sparse()}),
+    weights_file("no numbers, of a shape of 0 × 2⁶²", lambda torch: {"w": torch.empty(0, 2**62)}),
+    weights_file("a tensor whose storage was freed", freed),
+    weights_file("one number that was expanded to a million", lambda torch: {"w": torch.zeros(1).expand(10**6)}),
     weights_file("complex numbers", lambda torch: {"w": torch.zeros(2, dtype=torch.complex128)}),
 )
 
@@ -252,5 +307,6 @@ AREAS = (
         LINEAGES,
         "where the metadata holds",
     ),
+    Area("shards", "Weights in several files", 3, "", SHARDS, "where `net.safetensors.index.json` holds"),
     Area("torch-files", "Weights that PyTorch saved", 3, "", TORCH, "where `net.pt` is or holds"),
 )

@@ -51,6 +51,11 @@ RUN = (
     ),
     kept("The layer names a function that PyTorch has not.", {"rebuild": "torch:no_such_function"}),
     kept("The layer sums over an axis that is not there.", {"args": [{"input": 0}, 9]}, vague=r"(?<=run: ).*"),
+    kept(
+        "The spec has a padding that reflects more features than there are.",
+        layers=(FC, {"name": "pad", "op": "pad", "inputs": ["fc"], "pad": [4, 0], "mode": "reflect"}),
+        vague=r"(?<=run: ).*",
+    ),
     kept("The layer names `torch.sort`, which returns two tensors.", {"rebuild": "torch:sort"}),
     part("The layer is the submodule `mixer` of the network in `net.py`, which has none.", submodule="mixer"),
     part("In `net.py`, the module has become larger.", parameters={"weight": [2, 2], "bias": [2]}),

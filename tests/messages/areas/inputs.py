@@ -38,9 +38,13 @@ RECIPES = (
         before=no_text("recipe.toml"),
     ),
     Example("net2net inspect net.json", given="`net.json` is no text.", before=no_text("net.json")),
+    Example("net2net apply teacher.safetensors /dev/zero --no-verify -o student.safetensors"),
+    recipe('[[operation]]\nname = "grow"\nlike = "net.py:Net"\n'),
 )
 
 VERIFY = "net2net verify teacher.safetensors teacher.safetensors --device cpu --inputs "
+NORM = make("BatchNorm1d", 4, 1e-5, 0.1, True, True)
+NET = "net.safetensors"
 WORDS = "net2net verify tokens.safetensors tokens.safetensors --device cpu --inputs "
 
 
@@ -81,6 +85,11 @@ INPUT_FILES = (
         before=arrays(a=[1], b=[2]),
     ),
     Example(VERIFY + "images", given="`images` is an empty folder.", before=images()),
+    Example(
+        VERIFY.replace("teacher", "net").replace("--inputs ", "--level train --batch 1"),
+        given="In `net.safetensors`, a batch norm stands behind a linear layer.",
+        before=teacher_of(partial(network_of, (6,), layer("fc", linear(6, 4), "x"), layer("bn", NORM, "fc")), NET),
+    ),
     Example(
         WORDS + "images", given="The input of `tokens.safetensors` is no image.", before=both(words, images("a.png"))
     ),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import pkgutil
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -22,9 +24,7 @@ VERIFY = "net2net verify teacher.safetensors teacher.safetensors --device "
 
 def fails(number: int, name: str = "os.open", only: str = ".part") -> Callable[[], AbstractContextManager[Any]]:
     """The system refuses to open files of this kind, with this number."""
-    import os
-
-    original = getattr(os, name.removeprefix("os."))
+    original: Any = pkgutil.resolve_name(name)
 
     def refuse(path: Any, *rest: Any, **more: Any) -> Any:
         if str(path).endswith(only):
@@ -39,8 +39,6 @@ def _no_room() -> AbstractContextManager[Any]:
 
 
 def _read_only_folder() -> AbstractContextManager[Any]:
-    import os
-
     return patch("os.access", lambda _, mode, **__: mode == os.R_OK)
 
 
@@ -61,7 +59,7 @@ def torch_fails(wrong: BaseException, device: str = "cpu") -> Callable[[], Abstr
     def fault() -> Iterator[None]:
         import torch
 
-        from net2net_cli.runtime import compare, machine
+        from net2net_cli.runtime import machine, running
 
         def fail(*_: Any, **__: Any) -> Any:
             raise wrong
@@ -69,10 +67,24 @@ def torch_fails(wrong: BaseException, device: str = "cpu") -> Callable[[], Abstr
         def told(_: Any) -> Any:
             return machine.explained(torch.device(device))
 
-        with patch("torch.nn.Conv2d.forward", fail), patch.object(compare, "explained", told):
+        with patch("torch.nn.Conv2d.forward", fail), patch.object(running, "explained", told):
             yield
 
     return fault
+
+
+def training_fails() -> AbstractContextManager[Any]:
+    """Memory suffices for evaluation alone."""
+    import torch
+
+    real = torch.nn.Conv2d.forward
+
+    def forward(self: Any, x: Any) -> Any:
+        if self.training:
+            raise MemoryError
+        return real(self, x)
+
+    return patch("torch.nn.Conv2d.forward", forward)
 
 
 def raises(name: str, wrong: BaseException) -> Callable[[], AbstractContextManager[Any]]:
@@ -104,16 +116,28 @@ def device(name: str, given: str, **builds: bool) -> Example:
 
 FILES = (
     Example(WIDEN, given="The disk is full.", fault=_no_room),
+    Example(WIDEN, given="All that this user may write on the disk is written.", fault=fails(errno.EDQUOT)),
+    Example(
+        WIDEN,
+        given="Something holds a lock on the folder, and does not let go.",
+        fault=partial(patch, "net2net_cli.checkpoint.parts._within", lambda *_: False),
+    ),
     Example(WIDEN, given="The folder may not be written.", fault=_read_only_folder),
     Example(
         "net2net inspect teacher.json",
         given="`teacher.json` may not be read.",
-        fault=raises("pathlib.Path.read_text", PermissionError(errno.EACCES, "Permission denied", "teacher.json")),
+        fault=fails(errno.EACCES, "pathlib.Path.open", "teacher.json"),
     ),
     Example(WIDEN, given="The disk was mounted read-only.", fault=fails(errno.EROFS)),
     Example(WIDEN, given="`ulimit -f` is smaller than the student.", fault=fails(errno.EFBIG)),
     Example(WIDEN, given="The disk is damaged.", fault=fails(errno.EIO)),
-    Example(WIDEN, given="The disk hangs behind a network, which fails.", fault=fails(errno.ENXIO)),
+    Example(
+        WIDEN,
+        given="The disk hangs behind a network, which fails.",
+        fault=fails(errno.ENXIO),
+        vague=r"(?<=gone \().*(?=\)\n)",
+    ),
+    Example(WIDEN, given="The disk is busy.", fault=fails(errno.EBUSY), vague=r"(?<=s`: ).*"),
     Example(
         "net2net inspect teacher.safetensors > layers.txt",
         given="The disk is full.",
@@ -129,6 +153,7 @@ TORCH = (
     device("mps", "PyTorch was built without MPS."),
     device("mps", "There is no Apple GPU.", mps=True),
     Example(VERIFY + "cpu", given="Memory does not suffice.", fault=torch_fails(MemoryError())),
+    Example(VERIFY + "cpu --level train", given="Memory does not suffice for training.", fault=training_fails),
     Example(
         VERIFY + "cpu --dtype float16",
         given="The device has no kernel for this type.",
@@ -148,10 +173,10 @@ TORCH = (
 )
 
 
-def _other(folder: Path) -> None:
+def _other(folder: Path, value: float = 0.01) -> None:
     model = Net2Net.load(folder / "teacher.safetensors")
     tensors = {name: model.tensor(name).copy() for name, *_ in model.graph.tensors()}
-    tensors["block.conv2.weight"][2, 1, 1, 1] += 0.01
+    tensors["block.conv2.weight"][2, 1, 1, 1] += value
     Net2Net.from_tensors(model.graph, tensors).save(folder / "other.safetensors")
 
 
@@ -161,6 +186,11 @@ DIFFER = (
         given="One number of `other.safetensors` was changed by 0.01.",
         before=_other,
         vague=r"(?<=differ by )\S+|(?<=teacher )[-.\d]+|(?<=student )[-.\d]+|(?<=--tolerance )[^`]+",
+    ),
+    Example(
+        "net2net verify teacher.safetensors other.safetensors --device cpu --allow-nan",
+        given="One number of `other.safetensors` is NaN.",
+        before=partial(_other, value=float("nan")),
     ),
 )
 

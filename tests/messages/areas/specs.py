@@ -133,6 +133,7 @@ LATE = {**RELU, "name": "aux", "when": "train"}
 
 WHOLE = (
     layers(LINEAR, {"name": "fc.weight", "op": "Parameter", "inputs": [], "size": [8], "trainable": True}),
+    layers({"name": "value", "op": "Parameter", "inputs": [], "size": [2**25], "trainable": True}),
     layers(EMPTY),
     layers(SECTION),
     layers(LATE, {**RELU, "inputs": ["aux"]}),

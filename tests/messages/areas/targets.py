@@ -150,6 +150,13 @@ GROW = (
 
 WIDEN_LIKE = (
     like(
+        "one position for all tokens, a vector",
+        positions(5),
+        (layer("a", linear(6, 4), "x"), layer("position", make("Parameter", (4,))), *positions(5)[2:]),
+        shape=(5, 6),
+        command="widen",
+    ),
+    like(
         "the teacher's widths, and more positions",
         positions(5),
         positions(7),

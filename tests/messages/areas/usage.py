@@ -27,6 +27,10 @@ COMMAND_LINE = (
     Example("net2net widen teacher.safetensors conv1=2x --noise inf -o student.safetensors"),
     Example("net2net import model.py:Net --kwarg width -o teacher.safetensors"),
     Example("net2net inspect teacher.json --spec other.json"),
+    Example("net2net verify teacher.safetensors student.safetensors --level proof --device cuda"),
+    Example("net2net verify teacher.safetensors teacher.safetensors --autocast"),
+    Example("net2net verify teacher.safetensors teacher.safetensors --float64 --dtype float32"),
+    Example("net2net deepen teacher.safetensors conv1 --count 1000 -o student.safetensors"),
 )
 
 LAYERS = (
@@ -35,6 +39,7 @@ LAYERS = (
     Example("net2net widen teacher.safetensors conv1 -o student.safetensors"),
     Example("net2net widen teacher.safetensors conv1=2y -o student.safetensors"),
     Example("net2net widen teacher.safetensors conv1=3 -o student.safetensors"),
+    Example("net2net widen teacher.safetensors conv1=99999999 -o student.safetensors"),
     Example("net2net widen teacher.safetensors conv1=6 conv1=8 -o student.safetensors"),
     Example("net2net widen teacher.safetensors conv1=6 block.conv3=8 -o student.safetensors"),
     Example("net2net widen teacher.safetensors conv1=6 --like big.json -o student.safetensors"),
@@ -89,6 +94,17 @@ OUTPUTS = (
         given="The name has 300 characters.",
         vague="(?:long){70}",
     ),
+    Example("net2net verify teacher.safetensors teacher.safetensors --report report.pdf"),
+    Example(
+        "net2net verify teacher.safetensors notes.html --report notes.html",
+        given="`notes.html` is there.",
+        files=_file("notes.html"),
+    ),
+    Example(
+        "net2net verify teacher.safetensors teacher.safetensors --report notes.html",
+        given="`notes.html` is something else.",
+        files=_file("notes.html"),
+    ),
 )
 
 
@@ -129,6 +145,12 @@ READ = (
         before=_bare,
     ),
     Example("net2net grow teacher.safetensors --like big.json --kwarg width=8 -o student.safetensors"),
+    Example(
+        "net2net apply teacher.safetensors recipe.toml -o student.safetensors",
+        {"recipe.toml": '[[operation]]\nname = "grow"\nlike = "big.json"\n'},
+        given="`big.json` is a folder.",
+        before=_folder("big.json"),
+    ),
 )
 
 WITHOUT = Example(
@@ -146,6 +168,7 @@ PYTHON = (
     api('teacher.deepen(["conv1"], count=0)'),
     api('teacher.verify(teacher, batch=0, device="cpu")'),
     api('teacher.verify(teacher, dtype="int8", device="cpu")'),
+    api('teacher.verify(teacher, level="proof")'),
 )
 
 AREAS = (

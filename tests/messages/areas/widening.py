@@ -345,6 +345,7 @@ STREAMS = (
         "`torch.cat` with other channels", layer("k", linear(6, 2), "x"), layer("b", make("cat", 2), "a", "k"), width=6
     ),
     stream("padded features", layer("b", make("pad", (0, 2), "constant", 0.0), "a"), width=6),
+    stream("features beside ones", layer("b", make("pad", (0, 2), "constant", 1.0), "a"), width=6),
     stream("reordered features", layer("b", make("index_select", 2, (3, 2, 1, 0)), "a")),
     stream(
         "a depthwise convolution",
