@@ -119,6 +119,8 @@ def _hostile(path: Path) -> str:
     for node in ast.walk(tree):
         for name in ("id", "attr", "arg", "name", "module"):
             value = getattr(node, name, None)
-            if isinstance(value, str) and (CANARY in value or "__import__" in value):
+            if isinstance(node, ast.ClassDef) or not isinstance(value, str):  # a class may be called anything
+                continue
+            if CANARY in value or "__import__" in value:
                 return f"{type(node).__name__}.{name}"
     return ""

@@ -112,6 +112,8 @@ WIDEN = '[[operation]]\nname = "widen"\nlayers = {{ conv1 = "{}" }}\n'
 DEEPEN = '[[operation]]\nname = "deepen"\nlayers = ["conv1"]\ncount = 67108865\n'
 GROW = '[[operation]]\nname = "grow"\nlike = "{}"\n'
 ENCODER = "TransformerEncoderLayer"
+ENDLESS = {"op": "RNN", "input_size": 6, "hidden_size": 6, "num_layers": 2**40, "nonlinearity": "tanh"}
+ENDLESS |= {"bias": True, "batch_first": True, "dropout": 0.0, "bidirectional": False}
 NESTED_KEY = b")" + b"q\x00h\x00\x86" * 60
 BYTES = bytes(50 << 20)
 WEIGHT = text("fc.weight") + tensor("0", (2, 3), (3, 1))
@@ -145,6 +147,7 @@ PAST: dict[str, tuple[int, Make]] = {
         lambda s: edited(s, "relu1", {"op": "normalize", "p": 2, "dim": 9, "eps": 1}),
     ),
     "softmax over channels that are not there": (3, lambda s: edited(s, "fc", {"op": "Softmax2d"}, drop=True)),
+    "recurrent layers without an end": (3, lambda s: edited(s, "relu1", ENDLESS, drop=True)),
     "more channels than memory": (3, lambda s: edited(s, "conv1", {"out_channels": 2**26})),
     "eps that torch refuses": (
         3,

@@ -10,6 +10,9 @@ from net2net_cli.architecture.flow import Axes, Axis, Channels, Flow
 from net2net_cli.architecture.ops.base import Op, TensorSlot, op
 from net2net_cli.architecture.shapes import Batch, Shape
 
+MOST_LAYERS = 1000
+"""Of one module; the number comes from a file."""
+
 
 @dataclass(frozen=True)
 class Recurrent(Op):
@@ -49,6 +52,11 @@ class Recurrent(Op):
         if arguments.get("hx") is not None:
             raise ValueError("initial states are given; in a spec it starts at zero: leave them out")
         return super().called_with(arguments)
+
+    def check(self) -> None:
+        super().check()
+        if not 1 <= self.num_layers <= MOST_LAYERS:
+            raise ValueError(f"it has {self.num_layers} layers; 1 to {MOST_LAYERS} are possible")
 
     @property
     def directions(self) -> int:

@@ -172,6 +172,7 @@ OPS = (
     op("rearrange", ["n", 4, 8], pattern="n (g) 1 -> n g"),
     op("LSTM", ["n", 6, 4], common=LSTM, input_size=8),
     op("LSTM", ["n", 6, 8], common=LSTM, batch_first=False),
+    op("LSTM", ["n", 6, 8], common={**LSTM, "num_layers": 10**9}),
     op("MultiheadAttention", TOKENS, TOKENS, TOKENS, common=ATTENTION, kdim=4),
     op("MultiheadAttention", TOKENS, TOKENS, TOKENS, common=ATTENTION, masks=["key_padding_mask", "attn_mask"]),
     op("MultiheadAttention", TOKENS, TOKENS, TOKENS, common=ATTENTION, is_causal=True),
