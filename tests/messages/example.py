@@ -111,13 +111,15 @@ def _net2net() -> Any:
 @contextmanager
 def _imports_forgotten() -> Iterator[None]:
     """Modules that examples bring along are called `net` all."""
-    path, modules = sys.path[:], set(sys.modules)
+    path, before = sys.path[:], sys.modules.pop("net", None)
+    sys.path_importer_cache.pop(".", None)  # it keeps to the folder that was the present one when it was made
     try:
         yield
     finally:
         sys.path[:] = path
-        for name in [n for n in sys.modules if n == "net" and n not in modules]:
-            del sys.modules[name]
+        sys.modules.pop("net", None)
+        if before is not None:
+            sys.modules["net"] = before
 
 
 def _of_command(text: str) -> tuple[int, str, str]:
