@@ -6,6 +6,7 @@ import copy
 import json
 import random
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from fuzz.values import PATTERNS, anything, name, number
@@ -51,7 +52,8 @@ def damage(whole: Any, path: Path, there: list[Path], chance: random.Random) -> 
             a, b = copy.deepcopy(node[last]), copy.deepcopy(at(whole, other))
             node[last] = b
             if other[: len(path)] != path and path[: len(other)] != other:
-                at(whole, other[:-1])[other[-1]] = a
+                with suppress(TypeError, KeyError, IndexError):  # what was put there may have no such place
+                    at(whole, other[:-1])[other[-1]] = a
         case 3 if isinstance(node, list):
             if chance.random() < 0.5:
                 chance.shuffle(node)
