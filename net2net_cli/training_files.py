@@ -38,9 +38,4 @@ def training_files(student: Net2Net, file: TrainingFile, out: Path) -> tuple[Com
         text = json.dumps({**hand_off(student.plans), "rule": file.rule}, sort_keys=True)
         path.write_text(text + "\n", encoding="utf-8")
 
-    return Companion(beside(out, STATE), write_state), Companion(beside(out, HAND_OFF), write_hand_off)
-
-
-def beside(out: Path, suffix: str) -> Path:
-    """`STUDENT.optim.pt` for `STUDENT.safetensors`."""
-    return out.with_suffix(suffix)
+    return Companion(out.with_suffix(STATE), write_state), Companion(out.with_suffix(HAND_OFF), write_hand_off)

@@ -25,6 +25,7 @@ from net2net_cli.cli.torch_needed import need_torch
 from net2net_cli.errors import MachineError, OutputsDifferError, UntrustedCodeError, UsageError
 
 if TYPE_CHECKING:
+    from net2net_cli.checkpoint.publish import Companion
     from net2net_cli.model import Net2Net
     from net2net_cli.runtime.compare import Comparison
     from net2net_cli.runtime.training_file import TrainingFile
@@ -74,6 +75,8 @@ def grow(asked: Growth, operation: Callable[[Net2Net], Net2Net]) -> None:
     comparison = None
     if not asked.dry_run and out is not None:
         comparison = _publish(asked, student, teacher, out, training)
+        if training is not None:
+            _tell_training_files(asked.printer, out)
     _report(asked, teacher, student, comparison)
 
 
@@ -94,6 +97,21 @@ def _training_file(asked: Growth, teacher: Net2Net) -> TrainingFile | None:
     return read_training_file(asked.optimizer, teacher.graph)
 
 
+def _companions(student: Net2Net, training: TrainingFile | None, out: Path) -> Sequence[Companion]:
+    if training is None:
+        return ()
+    from net2net_cli.training_files import training_files
+
+    return training_files(student, training, out)
+
+
+def _tell_training_files(printer: Printer, out: Path) -> None:
+    from net2net_cli.training_files import HAND_OFF, STATE
+
+    state, hand_off = (out.with_suffix(suffix) for suffix in (STATE, HAND_OFF))
+    printer.say(f"the optimizer's state is in `{state}`, what a training script should know in `{hand_off}`")
+
+
 def _check_place(asked: Growth, teacher: Net2Net, out: Path) -> None:
     """All that can be known about the place before any work."""
     from net2net_cli.checkpoint.publish import Publication
@@ -108,7 +126,6 @@ def _publish(
     from net2net_cli.checking import Checking
     from net2net_cli.cli.progress import Progress
     from net2net_cli.publishing import publish
-    from net2net_cli.training_files import training_files
 
     checking = Checking(device=asked.device, seed=asked.seed) if asked.verify else None
     if checking is not None:
@@ -129,7 +146,7 @@ def _publish(
                     out,
                     force=asked.force,
                     checking=checking,
-                    companions=training_files(student, training, out) if training else (),
+                    companions=_companions(student, training, out),
                     on_stage=stage,
                     on_bytes=progress.advance,
                 )

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,6 @@ Quantity: TypeAlias = Literal["momentum", "second moment"]
 """What an optimizer keeps: an average of gradients, or of their squares."""
 
 Rule: TypeAlias = Literal["adam", "sgd"]
-RULES: tuple[Rule, ...] = get_args(Rule)
 """Steps that do not depend on the size of gradients, and steps that are proportional to them."""
 
 

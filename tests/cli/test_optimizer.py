@@ -48,6 +48,7 @@ def test_state_averages_and_a_hand_off_are_written_beside_the_student(
     out = tmp_path / "student.safetensors"
     done = run("widen", teacher, "block.conv2=9", "--optimizer", saved, "-o", out, "--split", "random")
     assert done.code == 0, done
+    assert "student.optim.pt`, what a training script should know in" in done.err
     assert leftovers(tmp_path) == [f"student.{end}" for end in ("json", "optim.pt", "safetensors", "train.json")]
     grown, before = (torch.load(p, weights_only=True) for p in (out.with_suffix(".optim.pt"), saved))
     assert grown["epoch"] == 3

@@ -210,3 +210,30 @@ def test_the_hand_off_names_new_parameters_factors_and_copies() -> None:
     assert "a.weight" not in told
     assert set(told["c.weight"]["copies"]) == {"1"}
     assert told["c.weight"]["lr_factor"]["adam"] == 0.5  # between them stands the new layer, which stayed as it was
+
+
+def test_a_tied_output_layer_has_the_gradients_that_its_teachers_say() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.norm = nn.Embedding(7, 4), nn.LayerNorm(4)
+            self.inner, self.outer, self.head = nn.Linear(4, 5), nn.Linear(5, 4), nn.Linear(4, 7, bias=False)
+            self.head.weight = self.embed.weight
+
+        def forward(self, x: Tensor) -> Any:
+            x = self.embed(x)
+            return self.head(self.norm(x + self.outer(torch.tanh(self.inner(x))))).mean(1)
+
+    torch.manual_seed(0)
+    model, tokens = Tied().double(), torch.randint(0, 7, (8, 3))
+    student = Net2Net.from_module(model, tokens).widen({"embed": "2x"}, split="equal")
+    found = []
+    for module in (model, student.to_module()):
+        loss: Any = nn.functional.cross_entropy(module(tokens), torch.arange(8) % 7)
+        loss.backward()
+        found.append({name: p.grad for name, p in module.named_parameters() if p.grad is not None})
+    theirs, ours = found
+    for name, own in ours.items():
+        grown = grown_state(student.plans[-1], name, "momentum", theirs[name].numpy())
+        assert grown is not None
+        assert np.abs(grown - own.numpy()).max() <= 1e-12 * float(own.abs().max()), name
