@@ -52,6 +52,18 @@ class StepFactors:
         return StepFactors(self.adam * other.adam, self.sgd * other.sgd)
 
 
+def inherited(plan: Plan) -> dict[str, str]:
+    """Each tensor of the student that goes on from one of the teacher's, and which; all others are new.
+
+    A repeated block takes its tensors from the block that it repeats, which goes on from them itself: it is new.
+    """
+    heirs: dict[str, str] = {}
+    for name, tensor in plan.tensors.items():
+        if tensor.source is not None and (tensor.source not in heirs or name == tensor.source):
+            heirs[tensor.source] = name
+    return {name: source for source, name in heirs.items()}
+
+
 def grown_state(plan: Plan, name: str, quantity: Quantity, teacher: Array) -> Array | None:
     """An optimizer's state of one parameter of the student.
 
@@ -149,25 +161,26 @@ def hand_off(plans: Sequence[Plan]) -> dict[str, Any]:
     """
     slots = {name: slot for name, _, _, slot in plans[-1].student.tensors()}
     parameters = {}
+    sources = [inherited(plan) for plan in plans]
     for name in plans[-1].tensors:
-        if slots[name].kind == "parameter" and (told := _told(plans, name)):
+        if slots[name].kind == "parameter" and (told := _told(plans, sources, name)):
             parameters[name] = told
     return {"format": "net2net-training", "version": 1, "parameters": parameters}
 
 
-def _told(plans: Sequence[Plan], name: str) -> dict[str, Any]:
+def _told(plans: Sequence[Plan], sources: Sequence[dict[str, str]], name: str) -> dict[str, Any]:
     """One parameter, followed back from the last growth to the first."""
     factors = StepFactors()
     copies: dict[int, Ints] = {}
-    for plan in reversed(plans):
+    for plan, from_teacher in zip(reversed(plans), reversed(sources), strict=True):
         tensor = plan.tensors[name]
-        if tensor.source is None:
+        if name not in from_teacher:
             return {"new": True, "lr_factor": {"adam": 1.0, "sgd": 1.0}, "copies": {}}
         factors *= step_factors(plan, name)
         for axis in tensor.axes:
             later = copies.get(axis.axis)
             copies[axis.axis] = axis.position if later is None else _composed(later, axis.position)
-        name = tensor.source
+        name = from_teacher[name]
     if not copies:
         return {}
     return {

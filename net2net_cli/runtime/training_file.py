@@ -20,7 +20,7 @@ from net2net_cli.errors import InputError
 from net2net_cli.growth.apply import Grown
 from net2net_cli.growth.plan import Plan
 from net2net_cli.growth.source import Tensors
-from net2net_cli.growth.training_state import Quantity, Rule, grown_state
+from net2net_cli.growth.training_state import Quantity, Rule, grown_state, inherited
 from net2net_cli.runtime.arrays import to_tensor
 from net2net_cli.runtime.build import build
 
@@ -211,7 +211,8 @@ def grown_file(file: TrainingFile, plans: Sequence[Plan], order: Sequence[str]) 
     state: State = {names[number]: dict(kept) for number, kept in optimizer["state"].items()}
     for plan in plans:
         state = _grown_states(plan, state)
-    groups = _grown_groups(file.groups, order)
+    axes = {name: len(slot.shape) for name, _, _, slot in plans[-1].student.tensors()}
+    groups = _grown_groups(file.groups, order, axes)
     numbers = {name: number for number, name in enumerate(name for group in groups for name in group)}
     document = _replaced(
         file.document,
@@ -232,8 +233,8 @@ def grown_file(file: TrainingFile, plans: Sequence[Plan], order: Sequence[str]) 
 
 def _grown_states(plan: Plan, teacher: State) -> State:
     found: State = {}
-    for name, tensor in plan.tensors.items():
-        kept = teacher.get(tensor.source or "")
+    for name, source in inherited(plan).items():
+        kept = teacher.get(source)
         grown = None if kept is None else _grown_one(plan, name, kept)
         if grown is not None:
             found[name] = grown
@@ -252,13 +253,16 @@ def _grown_one(plan: Plan, name: str, kept: Mapping[str, Any]) -> dict[str, Any]
     return found
 
 
-def _grown_groups(teacher: Sequence[Sequence[str]], order: Sequence[str]) -> list[list[str]]:
-    """New parameters join the group of the last one before them that has their kind: weights weights, biases biases."""
+def _grown_groups(teacher: Sequence[Sequence[str]], order: Sequence[str], axes: Mapping[str, int]) -> list[list[str]]:
+    """New parameters join the group of the last one before them that is named and shaped alike.
+
+    That is, with the same last part of the name and as many axes: weight decay is often for matrices alone.
+    """
     home = {name: number for number, group in enumerate(teacher) for name in group}
     groups: list[list[str]] = [[] for _ in teacher]
-    last: dict[str, int] = {}
+    last: dict[tuple[str, int], int] = {}
     for name in order:
-        kind = name.rpartition(".")[2]
+        kind = name.rpartition(".")[2], axes[name]
         number = home.get(name, last.get(kind, len(groups) - 1))
         last[kind] = number
         groups[number].append(name)

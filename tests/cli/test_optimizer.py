@@ -14,6 +14,7 @@ from torch import nn
 
 from cli.running import expects, leftovers, run
 from net2net_cli import Net2Net
+from net2net_cli.networks import small_resnet
 
 
 def momentum(parameters: Any) -> torch.optim.Optimizer:
@@ -197,3 +198,24 @@ def test_a_damaged_state_is_refused(
     done = run("widen", teacher, "conv1=2x", "--optimizer", saved, "-o", tmp_path / "student.safetensors")
     expects(done, 3, message, "")
     assert leftovers(tmp_path) == []
+
+
+def test_a_repeated_block_begins_without_state_in_the_groups_of_its_like(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model: Any = small_resnet()
+    parts = [[(n, p) for n, p in model.named_parameters() if (p.ndim > 1) == wide] for wide in (True, False)]
+    optimizer = torch.optim.AdamW([{"params": part} for part in parts])
+    model(torch.randn(4, 1, 28, 28)).square().mean().backward()
+    optimizer.step()
+    teacher, saved, out = (tmp_path / n for n in ("teacher.safetensors", "o.pt", "student.safetensors"))
+    Net2Net.from_module(model, torch.zeros(2, 1, 28, 28)).save(teacher)
+    torch.save(optimizer.state_dict(), saved)
+    assert run("deepen", teacher, "layer2.1", "--optimizer", saved, "-o", out).code == 0
+    grown = torch.load(out.with_suffix(".optim.pt"), weights_only=True)
+    shapes = {n: p.shape for n, p in Net2Net.load(out).to_module().named_parameters()}
+    names = [group["param_names"] for group in grown["param_groups"]]
+    assert [{len(shapes[n]) > 1 for n in members} for members in names] == [{True}, {False}]
+    known = {n for n, _ in model.named_parameters()}
+    assert {[*names[0], *names[1]][number] for number in grown["state"]} == known
+    told = json.loads(out.with_suffix(".train.json").read_text())["parameters"]
+    assert {n for n, one in told.items() if one["new"]} == set(shapes) - known != set()
