@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import keyword
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib import resources
 from typing import Any
 
 from net2net_cli.architecture.graph import Graph, Layer
@@ -280,3 +282,14 @@ def _walk(place: Node, path: tuple[str, ...]) -> Iterator[tuple[Node, tuple[str,
     yield place, path
     for name, child in place.children.items():
         yield from _walk(child, (*path, name))
+
+
+def copied(target: str) -> list[str]:
+    """The source of one of our own modules, `modules.StochasticDepth`, behind that of its bases in the same file."""
+    home, _, name = target.partition(".")
+    text = resources.files("net2net_cli").joinpath("runtime", f"{home}.py").read_text(encoding="utf-8")
+    classes = {n.name: n for n in ast.parse(text).body if isinstance(n, ast.ClassDef)}
+    order = [name]
+    for each in order:
+        order += [base.id for base in classes[each].bases if isinstance(base, ast.Name) and base.id in classes]
+    return [ast.get_source_segment(text, classes[each]) or "" for each in reversed(order)]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import keyword
 import re
 from collections.abc import Iterator, Mapping
-from importlib import resources
 from itertools import groupby
 from typing import Any
 
@@ -28,14 +26,14 @@ from net2net_cli.architecture.python_layout import (
     quoted,
     statement,
 )
-from net2net_cli.architecture.python_modules import HOLDER, HOLDER_SOURCE, access, assignments, module_tree
+from net2net_cli.architecture.python_modules import HOLDER, HOLDER_SOURCE, access, assignments, copied, module_tree
 from net2net_cli.architecture.returns import output_names, parts_of, structure_of
 from net2net_cli.architecture.shapes import dim_to_json
 from net2net_cli.errors import UsageError
 
 _OURS = "net2net_cli.runtime."
 _RESERVED = {
-    *("self", "torch", "nn", "F", "Tensor", "OrderedDict", "namedtuple", HOLDER),
+    *("self", "torch", "nn", "F", "Tensor", "OrderedDict", "namedtuple", "base64", "zlib", HOLDER),
     *("float", "super", "getattr", "setattr", "isinstance", "dict", "str"),
 }
 """Names that the file uses itself."""
@@ -163,9 +161,12 @@ class _Writer:
         if collections:
             yield f"from collections import {', '.join(collections)}"
             yield ""
+        helpers = "".join(self._helpers())
+        for name in ("base64", "zlib"):
+            if f"{name}." in helpers:
+                yield f"import {name}"
         for name, remark in self.imported:
             yield f"import {name}" + (f"  # {_plain_text(remark)}" if remark else "")
-        helpers = "".join(self._helpers())
         tensors = any(place.is_tensor for place in self.root.below())
         tensors |= any(True for _ in dtypes_in(self.graph))
         if tensors or "torch." in helpers or any(_function(t).startswith("torch.") for t in calls if not _is_method(t)):
@@ -192,7 +193,7 @@ class _Writer:
         found = [HOLDER_SOURCE] if any(p.is_holder and p.layer is None for p in self._containers()) else []
         targets = {str(layer.op.module) for layer in self.graph.layers}
         ours = [target.removeprefix(_OURS) for target in sorted(targets) if target.startswith(_OURS)]
-        return list(dict.fromkeys(found + [text for target in ours for text in _copied(target)]))
+        return list(dict.fromkeys(found + [text for target in ours for text in copied(target)]))
 
     def _containers(self) -> Iterator[Any]:
         return (place for place in self.root.below() if place is not self.root)
@@ -356,17 +357,6 @@ def _is_tied_value(layer: Layer) -> bool:
 
 
 _TENSORS = "student.safetensors"
-
-
-def _copied(target: str) -> list[str]:
-    """The source of one of our own modules, `modules.StochasticDepth`, behind that of its bases in the same file."""
-    home, _, name = target.partition(".")
-    text = resources.files("net2net_cli").joinpath("runtime", f"{home}.py").read_text(encoding="utf-8")
-    classes = {n.name: n for n in ast.parse(text).body if isinstance(n, ast.ClassDef)}
-    order = [name]
-    for each in order:
-        order += [base.id for base in classes[each].bases if isinstance(base, ast.Name) and base.id in classes]
-    return [ast.get_source_segment(text, classes[each]) or "" for each in reversed(order)]
 
 
 def _function(target: str) -> str:

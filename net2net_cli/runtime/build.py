@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from net2net_cli.architecture.graph import Graph, Layer, Mode, Structure, tensor_name
 from net2net_cli.architecture.ops import Call
+from net2net_cli.architecture.ops.constant import Constant
 from net2net_cli.architecture.ops.opaque import THE_MODULE, Opaque
 from net2net_cli.architecture.returns import layers_of, output_names, structure_of
 from net2net_cli.architecture.trust import check_trust
 from net2net_cli.errors import CheckpointError, SpecError
+from net2net_cli.runtime import modules
 from net2net_cli.runtime.arrays import to_tensor
 from net2net_cli.runtime.calls import evaluate, module_class
 from net2net_cli.runtime.machine import is_of_the_device
@@ -149,6 +151,9 @@ def _module(layer: Layer, workshop: Workshop) -> nn.Module:
     if isinstance(layer.op, Opaque):
         with torch.device("cpu"):  # constructors may compute with the tensors that they make
             return workshop.module(layer)
+    if isinstance(layer.op, Constant):
+        with torch.device("cpu"):  # no state dict brings its values
+            return modules.Constant(**layer.op.module_arguments())
     assert layer.op.module is not None
     try:
         return module_class(layer.op.module)(**layer.op.module_arguments())
@@ -358,6 +363,10 @@ def load_weights(
         if layer.op.is_module and layer.weights_of is None:
             state |= {tensor_name(layer.name, t.slot): state[tensor_name(t.layer, t.of)] for t in layer.tied}
     network.load_state_dict(state | _tied(network, state), strict=True, assign=True)
+    real = next((t.dtype for t in state.values() if t.is_floating_point()), dtype)
+    for module in network.modules():
+        if isinstance(module, modules.Constant):
+            module.to(device, real)
 
 
 def _tied(network: Network, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

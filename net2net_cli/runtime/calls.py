@@ -17,10 +17,10 @@ _HOMES = {home.__name__: home for home in (modules, modules_maxvit, modules_mvit
 """Where the classes of modules are defined."""
 _OPERATORS = ("add", "sub", "mul", "truediv", "pow", "getitem")
 _TORCH = (
-    *("abs", "amax", "amin", "baddbmm", "cat", "chunk", "clamp", "cos", "einsum", "eq", "erf", "exp", "flatten", "ge"),
-    *("gt", "le", "log", "logical_and", "logical_not", "logical_or", "lt", "matmul", "maximum", "ne", "tril", "where"),
-    *("mean", "minimum", "neg", "permute", "reciprocal", "rsqrt", "sin", "split", "sqrt", "square", "squeeze", "sum"),
-    *("unflatten", "unsqueeze", "var"),
+    *("abs", "addcmul", "amax", "amin", "baddbmm", "cat", "chunk", "clamp", "cos", "einsum", "eq", "erf", "exp"),
+    *("flatten", "flip", "ge", "gt", "le", "log", "logical_and", "logical_not", "logical_or", "lt", "matmul"),
+    *("maximum", "mean", "minimum", "ne", "neg", "permute", "reciprocal", "roll", "rsqrt", "sin", "split", "sqrt"),
+    *("square", "squeeze", "sum", "tril", "unflatten", "unsqueeze", "var", "where"),
 )
 _METHODS = ("expand", "new_ones", "new_zeros", "view_as")
 _FUNCTIONAL = ("interpolate", "linear", "normalize", "pad")
@@ -28,6 +28,7 @@ _FUNCTIONAL = ("interpolate", "linear", "normalize", "pad")
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{f"operator.{name}": getattr(operator, name) for name in _OPERATORS},
     **{f"torch.{name}": getattr(torch, name) for name in _TORCH},
+    "torch.linalg.vector_norm": torch.linalg.vector_norm,
     **{f"torch.nn.functional.{name}": getattr(nn.functional, name) for name in _FUNCTIONAL},
     **{f"torch.Tensor.{name}": getattr(torch.Tensor, name) for name in _METHODS},
 }

@@ -1,16 +1,20 @@
-"""Tensors that `forward` makes of numbers alone: worked out while tracing, and said where they are causal masks."""
+"""Tensors that come neither from an input nor from the state dict: worked out while tracing, and said by value."""
 
 from __future__ import annotations
 
+from collections.abc import Set
 from math import prod
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.fx.node import Node, map_aggregate
 
+from net2net_cli.architecture.ops.constant import LARGEST, Constant
 from net2net_cli.architecture.ops.logic import Triangle
-from net2net_cli.runtime.seen import seen_of, tensors_in
+from net2net_cli.runtime.keeping import is_random
+from net2net_cli.runtime.readings import spoken
+from net2net_cli.runtime.seen import MetaFailedError, seen_of, tensors_in
 from net2net_cli.runtime.tracer import Tracer
 
 MAX_ELEMENTS = 2**24
@@ -18,26 +22,40 @@ MAX_ELEMENTS = 2**24
 
 
 class Constants:
-    """The values of calls that depend on no input and no tensor of the network.
+    """The values of buffers and calls that depend on no input and no tensor of the network's state dict.
 
     Args:
+        model: what is recorded.
         tracer: whose recording it is.
     """
 
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, model: nn.Module, tracer: Tracer) -> None:
         self.values: dict[Node, Tensor] = {}
         self._tracer = tracer
+        kept = set(model.state_dict())
+        buffers = model.named_buffers(remove_duplicate=False)
+        self._buffers = {name: buffer for name, buffer in buffers if name not in kept}
 
     def work_out(self, node: Node) -> Tensor | None:
         """The value of a call, or None where it is no constant. Calls come in the order in which they were recorded."""
         first = seen_of(node).first
+        if node.op == "get_attr" and (buffer := self._buffers.get(str(node.target))) is not None:
+            self.values[node] = buffer.detach().cpu().clone()  # a call that writes into it shall not change the model
+            return self.values[node]
         if node.op not in ("call_function", "call_method") or not isinstance(first, Tensor):
             return None
-        if first.numel() > MAX_ELEMENTS or not all(map(self._known, node.all_input_nodes)):
+        if (
+            is_random(spoken(node, bare=True))
+            or first.numel() > MAX_ELEMENTS
+            or not all(map(self._known, node.all_input_nodes))
+        ):
             return None
         if node.target == self._tracer.constant:
-            self.values[node] = self._tracer.constants[int(node.args[0])]  # type: ignore[arg-type] # it is an index
-            return self.values[node]
+            held = self._tracer.constants[int(node.args[0])]  # type: ignore[arg-type] # it is an index
+            if held.is_meta and self._tracer.runs.meta:
+                raise MetaFailedError  # it was made on the device of a tensor without values
+            self.values[node] = held
+            return held
         args: Any = map_aggregate(node.args, self._value)
         kwargs: Any = map_aggregate(node.kwargs, self._value)
         try:
@@ -84,3 +102,26 @@ def triangle_of(value: Tensor, like: torch.dtype) -> Triangle | None:
 def _fits(dtype: torch.dtype, like: torch.dtype) -> bool:
     real = like.is_floating_point
     return dtype in (torch.bool, like if real else torch.float32) or (dtype, like) == (torch.float32, torch.float64)
+
+
+_WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
+_REAL = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+def constant_of(value: Tensor, own: Set[torch.dtype]) -> Constant | None:
+    """The constant that a tensor is; None for one that is trained, too large, or of a type that could not be kept.
+
+    Args:
+        value: the tensor.
+        own: the types of the network's own real numbers. A rebuilt network converts its constants to their type, so
+            that they have to be of it; or of one that it holds, where both meet in an operation anyway.
+    """
+    if value.requires_grad or value.layout != torch.strided or value.numel() * value.element_size() > LARGEST // 2:
+        return None
+    if value.dtype in _WHOLE:
+        return Constant.of(value.cpu().contiguous().numpy())
+    held = (value.dtype, set(own)) == (torch.float32, {torch.float64})
+    if value.dtype not in _REAL or not (held or set(own or {torch.float32}) == {value.dtype}):
+        return None
+    stored = value if value.dtype == torch.float64 else value.float()  # which holds the half types exactly
+    return Constant.of(stored.detach().cpu().contiguous().numpy())

@@ -14,12 +14,13 @@ from torch.fx.node import Node
 from net2net_cli.architecture.ops import Op, dropout
 from net2net_cli.architecture.ops.activation import RReLU
 from net2net_cli.architecture.ops.arithmetic import Parameter
+from net2net_cli.architecture.ops.constant import Constant
 from net2net_cli.architecture.ops.norm import PerChannelNorm
 from net2net_cli.architecture.ops.recurrent import Recurrent
 from net2net_cli.errors import TraceError
 from net2net_cli.runtime import adapters, recurrent
 from net2net_cli.runtime.arrangement import reshaped
-from net2net_cli.runtime.constants import Constants, triangle_of
+from net2net_cli.runtime.constants import Constants, constant_of, triangle_of
 from net2net_cli.runtime.drafts import Draft, NamedTuple, Recorded, Tree
 from net2net_cli.runtime.functional import COUNTER
 from net2net_cli.runtime.keeping import is_random, keep_call, keep_module
@@ -75,7 +76,10 @@ class Lowering:
         self._stale: dict[Node, Node] = {}
         self._by_storage: dict[int, list[Node]] = {}
         self._in_state = set(model.state_dict())
-        self._constants = Constants(tracer)
+        self._constants = Constants(model, tracer)
+        self._said: dict[tuple[str, Constant], Draft] = {}
+        kept = (t for name, t in (*model.named_parameters(), *model.named_buffers()) if name in self._in_state)
+        self._own = {t.dtype for t in kept if t.is_floating_point()}
         self._dtype = torch.float32
 
     def run(self, graph: fx.Graph) -> Recorded:
@@ -115,8 +119,8 @@ class Lowering:
     def _lower(self, node: Node) -> Any:
         site = Site(self, node)
         value = self._constants.work_out(node)
-        if value is not None and (mask := self._mask(site, value)) is not None:
-            return mask
+        if value is not None and (said := self._mask(site, value) or self._constant(site, value)) is not None:
+            return said
         for before in map(self._values.get, recurrent.inputs_of(node)):
             if isinstance(before, Draft) and before.trouble is not None:
                 return self._trouble(site, before.trouble)  # the first of several is the cause
@@ -144,6 +148,17 @@ class Lowering:
         made = site.emit(op, (self.inputs[0],))
         return site.emit(reshaped(made.shape, tuple(value.shape), flatten=False), (made,), function="unsqueeze")
 
+    def _constant(self, site: Site, value: Tensor) -> Draft | None:
+        """Any other constant; the same in one module is one layer."""
+        op = constant_of(value, self._own)
+        if op is None:
+            return None
+        key = (site.path, op)
+        if key not in self._said:
+            wish = str(site.node.target) if site.node.op == "get_attr" else site.name("constant")
+            self._said[key] = self.add(Draft(op, (), op.size, wish, site.where))
+        return self._said[key]
+
     def _trouble(self, site: Site, error: TraceError) -> Any:
         """Errors wait: what nothing needs is let go."""
         draft = self.add(Draft(None, (), (), "trouble", site.where, trouble=error))
@@ -163,12 +178,10 @@ class Lowering:
         trainable = last in module._parameters
         tensor = module._parameters[last] if trainable else module._buffers[last]
         if name not in self._in_state:
-            assert tensor is not None
-            if (mask := self._mask(site, tensor)) is not None:
-                return mask
             raise site.error(
                 f"the buffer `{name}` is not kept in the state dict",
-                f'register it with `persistent=True`, as `self.register_buffer("{last}", tensor)` does',
+                "give it the type of the network's own tensors; or register it with `persistent=True`, as "
+                f'`self.register_buffer("{last}", tensor)` does',
             )
         assert tensor is not None
         real = tensor.is_floating_point() or tensor.is_complex()
@@ -265,7 +278,8 @@ class Lowering:
         if node.target == self.tracer.constant:
             raise site.error(
                 f"a tensor of shape {list(site.seen.first.shape)} that is neither parameter nor buffer takes part",
-                'keep it in the state dict: `self.register_buffer("name", tensor)` in `__init__`',
+                "give it the type of the network's own tensors, and no gradient; or keep it in the state dict: "
+                '`self.register_buffer("name", tensor)` in `__init__`',
             )
         if node.target is getattr and isinstance(held := site.read(node.args[0]), tuple):
             first = seen_of(_node(node.args[0])).first

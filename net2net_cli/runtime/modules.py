@@ -2,8 +2,35 @@
 
 from __future__ import annotations
 
+import base64
+import zlib
+
 import torch
 from torch import Tensor, nn
+
+
+class Constant(nn.Module):
+    """A tensor that a network's class makes by itself, as a buffer that no state dict holds.
+
+    `data` holds the elements in C order, little-endian, compressed by zlib, in base64.
+    """
+
+    value: Tensor
+
+    def __init__(self, size: tuple[int, ...], dtype: str, data: str) -> None:
+        super().__init__()
+        raw = bytearray(zlib.decompress(base64.b64decode(data)))
+        kind = getattr(torch, dtype)
+        value = torch.frombuffer(raw, dtype=kind) if raw else torch.empty(0, dtype=kind)
+        self.register_buffer("value", value.reshape(size), persistent=False)
+
+    def forward(self) -> Tensor:
+        """The tensor."""
+        return self.value
+
+    def extra_repr(self) -> str:
+        """Attributes for `print`."""
+        return f"{tuple(self.value.shape)}, {self.value.dtype}"
 
 
 class StochasticDepth(nn.Module):

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from torch.fx.node import Node
 
 from net2net_cli.architecture.ops import SizeOf
 from net2net_cli.architecture.ops.activation import Sigmoid
 from net2net_cli.architecture.ops.arithmetic import Maximum, Minimum, Mul
-from net2net_cli.architecture.ops.join import Cat, Chunk, Expand, Select, Slice, Split, positive
+from net2net_cli.architecture.ops.constant import Constant
+from net2net_cli.architecture.ops.join import Cat, Chunk, Expand, IndexSelect, Select, Slice, Split, positive
 from net2net_cli.architecture.ops.reduce import AMax, AMin
+from net2net_cli.architecture.ops.reorder import Flip
 from net2net_cli.architecture.shapes import Batch, fixed
 from net2net_cli.runtime import recurrent
+from net2net_cli.runtime.arrangement import reshaped
 from net2net_cli.runtime.drafts import Draft, FinalStates
+from net2net_cli.runtime.keeping import keep_call
 from net2net_cli.runtime.seen import seen_of, tensors_in
 from net2net_cli.runtime.site import Handler, Site, Value
 from net2net_cli.runtime.views import source, unsqueezed
@@ -35,7 +40,10 @@ def getitem(site: Site) -> Value:
     if isinstance(held, FinalStates):
         held, items = recurrent.item(site, held, index)
     plain = [i for i in items if i is None or i is ... or type(i) in (slice, int)]
-    if len(plain) != len(items):
+    lists = [i for i in items if _is_list_of_indices(i)]
+    # A list beside a number, or another list, is paired with it and not taken by itself.
+    alone = len(lists) == 1 and not any(type(i) is int for i in items)
+    if len(plain) + alone != len(items):
         raise ValueError("an index is a tensor, a list or a condition; numbers and slices are supported")
     consumed = sum(i is not None and i is not ... for i in items)
     whole = (slice(None),) * (len(held.shape) - consumed)
@@ -52,6 +60,9 @@ def _indexed(site: Site, x: Draft, items: tuple[Any, ...]) -> Draft:
             x = unsqueezed(site, x, axis)
         elif isinstance(item, slice):
             x = sliced(site, x, axis, item)
+        elif _is_list_of_indices(item):
+            x = picked(site, x, axis, item)
+            axis += len(item.shape) - 1
         else:
             x = selected(site, x, axis, item)
         axis += not isinstance(item, int)
@@ -79,6 +90,42 @@ def selected(site: Site, x: Draft, dim: int, index: int) -> Draft:
     if isinstance(x.shape[dim], Batch):
         raise ValueError(BATCH)
     return site.emit(Select(dim=dim, index=positive(index, fixed(x.shape[dim]))), (x,))
+
+
+def _is_list_of_indices(item: Any) -> bool:
+    """Whether it is a constant of whole numbers, of any shape."""
+    return isinstance(item, Draft) and isinstance(item.op, Constant) and item.op.dtype in ("int64", "int32")
+
+
+def picked(site: Site, x: Draft, dim: int, item: Draft) -> Draft:
+    """Slices of an axis in a given order, laid out as the indices are."""
+    if isinstance(x.shape[dim], Batch):
+        raise ValueError(BATCH)
+    assert isinstance(item.op, Constant)
+    size, places = fixed(x.shape[dim]), item.op.values().astype(np.int64)
+    order = np.where(places < 0, places + size, places).ravel().tolist()
+    x = site.emit(IndexSelect(dim=dim, index=tuple(order)), (x,), function="index_select")
+    after = (*x.shape[:dim], *places.shape, *x.shape[dim + 1 :])
+    return site.emit(reshaped(x.shape, after, flatten=False), (x,), function="view")
+
+
+def index_select(site: Site) -> Value:
+    """`torch.index_select`; as it is, where its indices are computed."""
+    found = site.arguments("input dim index")
+    item = found.named["index"]
+    if not _is_list_of_indices(item):
+        return keep_call(site)
+    x = found.tensors[0]
+    return picked(site, x, positive(found.plain["dim"], len(x.shape)), item)
+
+
+def flip(site: Site) -> Draft:
+    """`flip((1, 2))`, `flip(1, 2)` and `torch.flip(x, [1, 2])`."""
+    x = source(site)
+    given = [*site.node.args[1:], *(v for key, v in site.node.kwargs.items() if key == "dims")]
+    dims = site.read(given[0] if len(given) == 1 else tuple(given))
+    places = [positive(dim, len(x.shape)) for dim in (dims if isinstance(dims, tuple) else (dims,))]
+    return site.emit(Flip(dims=tuple(sorted(places))), (x,)) if places else x
 
 
 def narrow(site: Site) -> Draft:
@@ -222,8 +269,10 @@ def expand(site: Site) -> Draft:
 
 
 def _size(site: Site, dim: Any, said: Any, tensors: list[Draft]) -> Any:
-    if isinstance(said, SizeOf) and tensors[int(said.value)].shape[said.axis] == dim:
-        return said
+    if isinstance(said, SizeOf):
+        shape = tensors[int(said.value)].shape  # empty where nobody can say how the tensor is made
+        if said.axis < len(shape) and shape[said.axis] == dim:
+            return said
     if not isinstance(dim, Batch):
         return dim
     for draft in site.home.inputs:
@@ -252,6 +301,8 @@ _FUNCTIONS: dict[str, Handler] = {
     "unbind": unbind,
     "narrow": narrow,
     "select": select,
+    "index_select": index_select,
+    "flip": flip,
     "max": extreme,
     "min": extreme,
     "expand": expand,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+_KEPT = "such a call is kept as it is"
 _BY_TORCH = "PyTorch or einops refuses such a call before it is read"
 
 GUARDS = {
@@ -24,6 +25,8 @@ GUARDS = {
     "`…` has … terms for … tensors": _BY_TORCH,
     "its two sides name different axes": _BY_TORCH,
     "its pattern has no `->`, or several": _BY_TORCH,
+    "the norm `…` is one of matrices": _KEPT,
+    "it rolls all elements, those of the batch too": _KEPT,
     "it takes a list of tensors": _BY_TORCH,
     "tensors and numbers are mixed in one argument": _BY_TORCH,
     "its first operand is a number": _BY_TORCH,

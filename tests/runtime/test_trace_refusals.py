@@ -68,7 +68,7 @@ def gradient_stopped(x: Tensor) -> Tensor:
         (lambda x: x * float(x.sum()), "a tensor is turned into a number", "one fixed computation"),
         (lambda x: x.double() * 2, "converted from torch.float32 to torch.float64", "precision"),
         (lambda x: x.max(1)[1], "the places of the largest or smallest", "values alone"),
-        (lambda x: x * torch.arange(6), "neither parameter nor buffer", "register_buffer"),
+        (lambda x: x * torch.arange(6, dtype=torch.float64), "neither parameter nor buffer", "register_buffer"),
         (lambda x: x + torch.zeros(x.shape[0], 4, 6), "TypeError: zeros() takes", "register_buffer"),
         (
             lambda x: x * torch.rand_like(x),
@@ -159,12 +159,12 @@ def test_a_module_with_one_tensor_at_two_places_is_refused() -> None:
     assert "`bias_ih_l0` and `bias_hh_l0` of `0` are the same tensor" in refusal(nn.Sequential(gru)).message
 
 
-def test_buffers_outside_of_the_state_dict_are_refused() -> None:
+def test_buffers_of_another_precision_outside_of_the_state_dict_are_refused() -> None:
     class Hidden(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.mean: Tensor
-            self.register_buffer("mean", torch.zeros(6), persistent=False)
+            self.register_buffer("mean", torch.zeros(6).double(), persistent=False)
 
         def forward(self, x: Tensor) -> Tensor:
             return x - self.mean

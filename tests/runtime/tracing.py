@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from net2net_cli.architecture.graph import Graph, Layer
 from net2net_cli.architecture.spec_file import from_json_text, to_json_text
-from net2net_cli.runtime.build import Network, build
+from net2net_cli.runtime.arrays import to_array
+from net2net_cli.runtime.build import Network, build, load_weights
 from net2net_cli.runtime.trace import trace
 
 
@@ -44,7 +45,7 @@ def rebuilt(graph: Graph, model: nn.Module) -> Network:
     """Built from the spec's text, with copies of the model's tensors."""
     network = build(from_json_text(to_json_text(graph), where="test"), trust_code=True)
     state = model.state_dict()
-    network.load_state_dict({name: state[name].clone() for name in network.state_dict()}, assign=True)
+    load_weights(network, lambda name: to_array(state[name]))
     return network
 
 

@@ -220,6 +220,29 @@ class Minimum(Binary):
         return Call("torch.minimum", (Input(0), Input(1)))
 
 
+@op("addcmul")
+class AddCMul(Op):
+    """x + value · y · z, element by element."""
+
+    functions: ClassVar = {
+        "torch.addcmul": "input tensor1 tensor2 value",
+        "Tensor.addcmul": "input tensor1 tensor2 value",
+    }
+    arity = 3
+    folds = True
+
+    value: float = 1.0
+
+    def shape(self, *inputs: Shape) -> Shape:
+        return broadcast(*inputs)
+
+    def flow(self, f: Flow, *inputs: Channels) -> Axes:
+        return tie_broadcast(f, inputs)
+
+    def call(self, shapes: tuple[Shape, ...]) -> Call:
+        return Call("torch.addcmul", tuple(Input(i) for i in range(3)), {"value": self.value})
+
+
 @op("matmul")
 class Matmul(Op):
     """Matrix product of two activations over the inner axis; axes before the last two are tied.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -121,6 +122,39 @@ class Var(Reduction):
         return Call(
             "torch.var", (Input(0),), {"dim": list(self.dim), "correction": correction, "keepdim": self.keepdim}
         )
+
+
+@op("norm")
+class Norm(Reduction):
+    """‖x‖ₚ over axes, (Σ |x|ᵖ)^(1/p): copies would count twice."""
+
+    reading = "takes the norm over it"
+    functions: ClassVar = {
+        "torch.norm": "input p dim keepdim",
+        "Tensor.norm": "input p dim keepdim",
+        "torch.linalg.vector_norm": "input ord dim keepdim",
+    }
+
+    p: float = 2.0
+
+    @classmethod
+    def from_call(cls, arguments: Mapping[str, Any], shapes: tuple[Shape, ...]) -> Self:
+        base = super().from_call(arguments, shapes)
+        p = arguments.get("p", arguments.get("ord", 2.0))
+        if p in ("fro", None):
+            p = 2.0  # over any axes it is the root of the sum of squares
+        if isinstance(p, str):
+            raise ValueError(f"the norm `{p}` is one of matrices")
+        return cls(base.dim, base.keepdim, p=float(p))
+
+    def reduce(self, f: Flow, axis: Any) -> None:
+        """The largest and the smallest of copies are those of the originals; the other norms count them."""
+        if not math.isinf(self.p):
+            f.mix(axis, self.reading)
+
+    def call(self, shapes: tuple[Shape, ...]) -> Call:
+        given = {"ord": self.p, "dim": list(self.dim), "keepdim": self.keepdim}
+        return Call("torch.linalg.vector_norm", (Input(0),), given)
 
 
 @dataclass(frozen=True)

@@ -90,13 +90,13 @@ BATCH = (
 )
 
 STATE = (
-    net("return x * torch.arange(6)"),
+    net("return x * torch.arange(6.0, dtype=torch.float64)"),
     net("return nn.ReLU()(x)"),
     net("return F.conv1d(x, x[:, :, :3])"),
     net(
         "return x - self.mean",
-        init='self.register_buffer("mean", torch.zeros(6), persistent=False)',
-        row='self.register_buffer("mean", …, persistent=False)',
+        init='self.register_buffer("mean", torch.zeros(6).double(), persistent=False)',
+        row='self.register_buffer("mean", …, persistent=False) in another precision',
     ),
     net("x[:, 0] = 0\nreturn x", row="x[:, 0] = 0"),
     net("y = x[:, :2]\nx.mul_(2)\nreturn x.sum(1) + y.sum(1)", row="y = x[:, :2]; x.mul_(2); … + y"),

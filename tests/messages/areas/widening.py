@@ -109,6 +109,21 @@ REASONS = (
         shape=TOKENS,
     ),
     widened(
+        "linear, then its features over their norm",
+        DENSE,
+        layer("b", make("norm", (2,), True, 2.0), "a"),
+        layer("m", make("div"), "a", "b"),
+        layer("c", linear(4, 2), "m"),
+        shape=TOKENS,
+    ),
+    widened(
+        "linear, then a roll of places and features at once",
+        DENSE,
+        layer("b", make("roll", (1, 2), (1, 1)), "a"),
+        layer("c", linear(4, 2), "b"),
+        shape=TOKENS,
+    ),
+    widened(
         "linear, then pooling over its features",
         DENSE,
         layer("b", make("AvgPool1d", (2,), (2,), (0,)), "a"),
