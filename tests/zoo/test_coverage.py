@@ -20,7 +20,7 @@ from benchmarks.coverage.document import render
 from benchmarks.coverage.network import Options, sweep_network
 from benchmarks.coverage.progress import Estimate
 from benchmarks.coverage.reasons import NO_PLACE, OTHER, OUTPUT, WIDTH, classify
-from benchmarks.coverage.records import Attempt, Network, Record, Results, append, code_state, read
+from benchmarks.coverage.records import Attempt, Network, Record, Results, append, archived, code_state, read
 from benchmarks.coverage.survey import Refusal, Survey, blocks_of, patience, weighted, wishes
 from benchmarks.coverage.teachers import Teacher
 from benchmarks.coverage.together import Group, grown, packed
@@ -377,6 +377,15 @@ def test_a_torn_last_line_is_passed_over_and_written_anew(tmp_path: Path) -> Non
     assert list(read(path).attempts.values()) == [one, other]
 
 
+def test_newer_results_replace_those_of_the_archive(tmp_path: Path) -> None:
+    path, archive = tmp_path / "results.jsonl", tmp_path / "results.jsonl.xz"
+    one, other = (Attempt("resnet18", layer, "2x", "exact") for layer in ("conv1", "fc"))
+    archive.write_bytes(archived(Results(attempts={("resnet18", a.layer, "2x"): a for a in (one, other)})))
+    assert list(read(path, archive).attempts.values()) == [one, other]
+    append(path, [replace(other, outcome="refused")])
+    assert [a.outcome for a in read(path, archive).attempts.values()] == ["exact", "refused"]
+
+
 def test_a_damaged_line_before_the_last_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     path.write_text('{"kind": "attempt", "netw\n{}\n')
@@ -524,7 +533,12 @@ def test_a_sweep_in_processes_of_its_own_is_kept_rendered_and_not_repeated(
     assert results.read_text() == once
     assert main(arguments) == 0
     assert [line for line in results.read_text()[len(once) :].splitlines() if '"attempt"' in line] == []
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["COVERAGE.md", "results.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["COVERAGE.jsonl.xz", "COVERAGE.md", "results.jsonl"]
+    results.unlink()  # as in a fresh clone, where the document and what it was made from are all that there is
+    text = written.read_text().partition("## Networks")[0]  # where times are told, which were taken again
+    assert main(arguments) == 0
+    assert not any('"attempt"' in line for line in results.read_text().splitlines())
+    assert written.read_text().startswith(text)
     assert "2 attempts at 1 networks" in capsys.readouterr().out
 
 
