@@ -172,8 +172,21 @@ def convolution(site: Site) -> Draft:
 
 
 def linear(site: Site) -> Draft:
-    """`F.linear(x, self.fc.weight, self.fc.bias)`."""
+    """`F.linear(x, self.fc.weight, self.fc.bias)`; a bias of another origin is added behind it."""
     x, slots, _ = _slots(site, "input weight bias")
+    weight, bias = slots["weight"], slots["bias"]
+    assert weight is not None
+    if bias is not None and not _is_bias_beside(weight, bias):
+        return site.emit(Add(), (_multiplied(site, x, {"weight": weight, "bias": None}), bias), function="add")
+    return _multiplied(site, x, slots)
+
+
+def _is_bias_beside(weight: Draft, bias: Draft) -> bool:
+    """Whether it is the parameter `bias` of the module that the weight belongs to."""
+    return isinstance(bias.op, Parameter) and bias.wish == f"{weight.wish.rpartition('.')[0]}.bias"
+
+
+def _multiplied(site: Site, x: Draft, slots: Mapping[str, Draft | None]) -> Draft:
     weight = slots["weight"]
     assert weight is not None
     if slots["bias"] is None and _is_of_another(site, weight):

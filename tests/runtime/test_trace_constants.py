@@ -231,3 +231,25 @@ def test_rolled_flipped_and_selected_channels_grow_exactly(how: Callable[[Tensor
     assert "opaque" not in ops_of(graph)
     student = Net2Net.from_module(model, (x,)).widen({"a": width}, split="random")
     torch.testing.assert_close(student.to_module()(x), model(x), rtol=0, atol=1e-12)
+
+
+def test_a_bias_that_is_put_together_is_added_behind_its_linear_layer() -> None:
+    class Biased(nn.Module):
+        """Queries and values have a bias, keys have none: as in BEiT (Bao et al. 2021, arXiv:2106.08254)."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.qkv, self.mlp = nn.Linear(6, 12, bias=False), nn.Linear(12, 5)
+            self.q_bias, self.v_bias = nn.Parameter(torch.randn(4)), nn.Parameter(torch.randn(4))
+            self.register_buffer("k_bias", torch.zeros(4), persistent=False)
+            self.head = nn.Linear(5, 2)
+
+        def forward(self, x: Tensor) -> Any:
+            bias = torch.cat((self.q_bias, self.k_bias, self.v_bias))
+            return self.head(torch.relu(self.mlp(nn.functional.linear(x, self.qkv.weight, bias=bias))))
+
+    model, x = Biased().double(), torch.randn(3, 6, dtype=torch.float64)
+    teacher = Net2Net.from_module(model, (x,))
+    assert set(teacher.to_module().state_dict()) == set(model.state_dict())
+    student = teacher.widen({"mlp": "2x"})
+    torch.testing.assert_close(student.to_module()(x), model(x), rtol=0, atol=1e-12)
