@@ -120,6 +120,7 @@ def proof_text(found: Proof) -> str:
             ("compared", f"{size}{'' if found.differences else ': each bit is what its growth makes of the teacher'}"),
             ("grown by", ", ".join(step.operation for step in found.steps)),
             ("numbers", f"agree {EXACTNESS[found.exactness]}" if found.passed else ""),
+            ("new channels", "weights of zero read them" if any(plan.split == "fresh" for plan in found.plans) else ""),
             ("checked otherwise", _identities(found)),
         ]
     )
