@@ -14,12 +14,10 @@ from math import prod
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from net2net_cli.architecture.flow import Axes, Axis, Channels, Flow, Tail, passed
 from net2net_cli.architecture.graph import Layer
 from net2net_cli.architecture.ops.base import Op
-from net2net_cli.channels.collected import Place
 from net2net_cli.channels.labels import Labels
 from net2net_cli.channels.layout import later_copies, layout
 from net2net_cli.channels.student import StudentRun
@@ -35,11 +33,6 @@ class FreshFlow(Flow):
     """The run over new slices. An axis holds 1 for each slice that may differ from its channel, 0 for the others.
 
     Sizes are the student's, as is the graph.
-
-    Attributes:
-        places: what stands at each axis of a tensor.
-        makes: the axes that follow channels.
-        reads: the axes that read channels, and the first layer that does.
     """
 
     def __init__(self, labels: Labels, counts: Ints, run: StudentRun) -> None:
@@ -47,9 +40,6 @@ class FreshFlow(Flow):
         self.counts = counts
         self.run = run
         self.layer: Layer
-        self.places: dict[Place, Axis] = {}
-        self.makes: set[Place] = set()
-        self.reads: dict[Place, str] = {}
 
     def refuse(self, why: str, layer: str = "") -> GrowthRefusedError:
         """The growth ends at the present layer, or at another one."""
@@ -61,40 +51,29 @@ class FreshFlow(Flow):
         if channels is not None and channels.any():
             raise self.refuse(why)
 
-    def _meet(self, place: Place, channels: Axis, later: npt.NDArray[np.bool_] | None, *, read: bool) -> None:
-        """Weights must suit what stands there.
-
-        All slices but later copies hold the teacher's. Those are drawn where they follow channels, and so nothing may
-        count on them; they are zero where they read channels, and only these may be new.
-        """
-        new = np.zeros(0 if later is None else later.size, dtype=np.int64) if channels is None else channels
-        there = np.zeros(new.size, dtype=bool) if later is None else later
-        wrong = new.astype(bool) & ~there if read else there & ~new.astype(bool)
-        if wrong.any():
-            raise self.refuse(GONE)
-        self.places[place] = channels
-
     def create(self, parameter: str, axis: int, size: int, *, parts: int = 1) -> Axis:
-        place = self.layer.place(parameter, axis)
-        own = self.labels.found.places[place]
-        self.makes.add(place)
-        self.places[place] = None if own is None else self._later(own)
-        return self.places[place]
+        own = self.labels.found.places[self.layer.place(parameter, axis)]
+        return None if own is None else self._later(own)
 
     def _later(self, own: Ints) -> Ints:
         return later_copies(layout(self.labels, self.counts, own)).astype(np.int64)
 
     def carry(self, parameter: str, axis: int, channels: Axis, *, size: int) -> None:
-        place = self.layer.place(parameter, axis)
-        gather = self.run.gathers.get(place)
-        self.makes.add(place)
-        self._meet(place, channels, None if gather is None else later_copies(gather.position).ravel(), read=False)
+        """Numbers at later copies are drawn: no slice there may be counted on."""
+        gather = self.run.gathers.get(self.layer.place(parameter, axis))
+        if gather is not None:
+            new = np.zeros(size, dtype=np.int64) if channels is None else channels
+            self.known(later_copies(gather.position).ravel() & ~new, GONE)
 
     def consume(self, parameter: str, axis: int, channels: Axis, *, size: int, rows: int, parts: int = 1) -> None:
+        """Weights are zero at later copies: only there may slices be new."""
         place = self.layer.place(parameter, axis)
-        reading = self.run.readings.get(place)
-        self.reads.setdefault(place, self.layer.name)
-        self._meet(place, channels, None if reading is None else later_copies(reading.position).ravel(), read=True)
+        if place in self.run.gathers:
+            self.known(channels, BY_ITS_OWN)
+        if channels is not None:
+            reading = self.run.readings.get(place)
+            read = np.zeros(size, dtype=bool) if reading is None else later_copies(reading.position).ravel()
+            self.known(channels & ~read, GONE)
 
     def tie(self, a: Axis, b: Axis, *, size: int) -> Axis:
         if a is None or b is None:
@@ -216,8 +195,4 @@ def with_new_channels(labels: Labels, counts: Ints, run: StudentRun) -> StudentR
         for axis in values[value]:
             if axis is not None and axis.any():
                 raise flow.refuse(GONE, value)
-    for place, reader in flow.reads.items():
-        axis = flow.places[place]
-        if place in flow.makes and axis is not None and axis.any():
-            raise flow.refuse(BY_ITS_OWN, reader)
     return replace(run, new=values)
