@@ -40,7 +40,7 @@ _SAYERS = {
     **dict.fromkeys(("fail", ".expect", "refusal", "_refusal", "_malformed", "_no_counterpart", "_unlike"), 1),
     "._equal": 3,
     **dict.fromkeys((".mix", ".uniform", ".known", ".plain", ".freeze", "_WrongModeError.of"), 1),
-    **dict.fromkeys(("._without_tail", "._uniform"), 1),
+    **dict.fromkeys(("._without_tail", "._uniform", "._averaged"), 1),
 }
 """Functions that make messages of the words they are given: name -> which argument holds the words."""
 

@@ -208,5 +208,8 @@ def test_all_layers_of_each_family_grow_exactly_at_once(name: str) -> None:
         wider = [n for n in one.growable if student.graph.by_name[n].op != one.net.graph.by_name[n].op]
         assert len(wider) >= len(one.growable) / 2
         check_growth(one, student, wider if width == "1.5x" else [])
+    fresh = one.net.widen({"**": "1.5x"}, split="fresh", where_possible=True)
+    check_growth(one, fresh, [])
+    assert all(fresh.graph.by_name[n].op != one.net.graph.by_name[n].op for n in one.growable)
     places = [n for n in one.growable if not isinstance(tried(one, lambda n=n: one.net.deepen([n])), str)]  # type: ignore[misc]
     check_growth(one, one.net.deepen(places), [], train=False, tolerance=1e-9)
