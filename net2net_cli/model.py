@@ -164,14 +164,14 @@ class Net2Net:
         Args:
             layers: layer or glob -> width, as on the command line: `{"layer1.0.conv1": "2x", "conv1": 96}`.
             like: instead of `layers`: a spec with the same layers, whose widths are taken.
-            split: how copies share what their readers did with the original.
+            split: how copies share what their readers did with the original; `fresh` makes new channels instead.
             noise: added to copies, in units of each tensor's root mean square; the student is then approximate.
             seed: of the draws.
             round_to: round widths up to a multiple.
             where_possible: globs pass over layers that cannot grow.
 
         Raises:
-            UsageError: no such layer, or a width that cannot be meant.
+            UsageError: no such layer, a width that cannot be meant, or noise without copies.
             GrowthRefusedError: no exact student has these widths; names the layer and the reason.
         """
         options = WidenOptions(split, noise, seed, round_to, where_possible)

@@ -115,6 +115,8 @@ WAYS: dict[str, Callable[[Net2Net], Net2Net]] = {
     "wider": lambda t: t.widen({"conv1": 7, "hidden": 6}),
     "random shares": lambda t: t.widen({"block.conv2": 9, "conv1": "2x"}, split="random", seed=3),
     "equal shares": lambda t: t.widen({"block.conv2": 9, "conv1": "2x"}, split="equal", seed=3),
+    "new channels": lambda t: t.widen({"block.conv2": 9, "conv1": "2x"}, split="fresh", seed=3),
+    "new channels, with copies": lambda t: t.widen({"conv1": 7, "hidden": 6}, split="fresh").widen({"conv1": "2x"}),
     "deeper": lambda t: t.deepen(["conv1", "hidden", "block"]),
     "deeper with the plain identity": lambda t: t.deepen(["block.conv2"], kernel=1, count=2, batch_norm="identity"),
     "wider, deeper, wider": lambda t: (
@@ -157,6 +159,22 @@ def test_one_flipped_bit_is_found_in_whichever_tensor_it_is(dtype: npt.DTypeLike
         assert difference.bits.index == tuple(n - 1 for n in entry["shape"])
         changed = int(difference.bits.found.bits, 16) ^ int(difference.bits.expected.bits, 16)
         assert changed == 1 << (8 * size // max(1, int(np.prod(entry["shape"]))) - 1)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, ml_dtypes.bfloat16])
+def test_a_changed_bit_of_what_was_drawn_is_found_and_told_to_be_new(dtype: npt.DTypeLike, tmp_path: Path) -> None:
+    """Nothing computed with it: only the draws, made again, can tell."""
+    teacher = teacher_of(residual(), tmp_path, dtype)
+    student = saved(teacher.widen({"conv1": "2x"}, split="fresh"), tmp_path / "student.safetensors")
+    weight = student.tensor("conv1.weight")
+    row = weight.size // len(weight) * weight.itemsize
+    changed = with_flipped_bit(student, "conv1.weight", row, bit=0)  # row 1 is new, row 0 the teacher's
+    (difference,) = changed.prove(teacher).differences
+    assert difference.bits.index == (1, *(0,) * (weight.ndim - 1))
+    assert str(difference.place) == "new"
+    assert int(difference.bits.found.bits, 16) ^ int(difference.bits.expected.bits, 16) == 1
+    assert difference.bits.elements == weight.size
+    assert changed.verify(teacher).passed
 
 
 def test_any_bit_of_the_file_s_data_counts(teacher: Net2Net, student: Net2Net) -> None:

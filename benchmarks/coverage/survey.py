@@ -25,7 +25,7 @@ from net2net_cli.channels.labels import find_labels
 from net2net_cli.errors import GrowthRefusedError
 from net2net_cli.growth.blocks import layers_of
 from net2net_cli.growth.insert import BATCH_NORMS, PASSED
-from net2net_cli.growth.plan import SPLITS, Split
+from net2net_cli.growth.plan import COPYING, Split
 
 DEEPEN, REPEAT = "deepen", "repeat"
 GROWTHS = (*WIDTHS, DEEPEN, REPEAT)
@@ -274,7 +274,7 @@ class Survey:
     def _split(self, maker: str, growth: str) -> Split:
         """All three in turn, the same for all layers of a coupled group."""
         width = self._widths.widths[maker].size if maker in self._widths.widths else 0
-        return SPLITS[(width + WIDTHS.index(growth)) % len(SPLITS)]
+        return COPYING[(width + WIDTHS.index(growth)) % len(COPYING)]
 
 
 def said_of(crash: BaseException) -> str:

@@ -2,7 +2,8 @@
 
 An op states its rule once, in `Op.flow`, in the words of `Flow`. Two runs read it: one over labels (which channels must
 grow together; `net2net_cli.channels.labels`) and one over positions (which teacher slice each student slice equals;
-`net2net_cli.channels.positions`). The second is the proof that a student computes what its teacher computes.
+`net2net_cli.channels.positions`). The second is the proof that a student computes what its teacher computes. Where its
+channels are new instead of copies, a third one has to find that nothing sees them (`net2net_cli.channels.fresh`).
 """
 
 from __future__ import annotations
@@ -55,6 +56,12 @@ def passed(flow: Flow, op: Op, inputs: Iterable[Channels]) -> Axes:
     return axes
 
 
+def all_known(flow: Flow, x: Channels) -> None:
+    """For an op that is not defined for every number: weights of zero do not take back infinities."""
+    for axis in x.axes:
+        flow.known(axis, "is not defined for every number")
+
+
 def _unfolded(flow: Flow, x: Channels) -> Channels:
     axes = list(x.axes)
     for i, size in enumerate(x.shape):
@@ -94,6 +101,10 @@ class Flow(ABC):
     @abstractmethod
     def uniform(self, channels: Axis, why: str) -> None:
         """All slices must have the same number of copies, as a mean over them needs."""
+
+    @abstractmethod
+    def known(self, channels: Axis, why: str) -> None:
+        """What the slices hold must be what the teacher's hold; copies do, new channels do not."""
 
     @abstractmethod
     def normalise(self, channels: Axis, *, size: int, tail: Tail, why: str) -> Axis:

@@ -70,6 +70,7 @@ class Collected:
     parts: list[EqualParts] = field(default_factory=list)
     averaged: list[Averaged] = field(default_factory=list)
     plain: list[Freeze] = field(default_factory=list)
+    seen: list[Freeze] = field(default_factory=list)
     places: dict[Place, Axis] = field(default_factory=dict)
     created: dict[Place, Ints] = field(default_factory=dict)
     readers: dict[Place, list[Layer]] = field(default_factory=dict)

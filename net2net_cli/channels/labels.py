@@ -17,6 +17,7 @@ import numpy as np
 from net2net_cli.architecture.flow import Axis, Channels, Flow, Tail, passed
 from net2net_cli.architecture.graph import Graph, Layer
 from net2net_cli.architecture.ops.base import Op
+from net2net_cli.channels.blocks import block_lengths, blocks
 from net2net_cli.channels.choices import MEETS, Choosing
 from net2net_cli.channels.collected import Averaged, Collected, EqualParts, Freeze, Nested, Place, Tie
 from net2net_cli.channels.tails import Barred, TailRule, find_tails
@@ -92,7 +93,12 @@ class LabelFlow(Flow):
         self.freeze(channels, why)
 
     def uniform(self, channels: Axis, why: str) -> None:
+        self.known(channels, why)
         self._averaged(channels, why, None)
+
+    def known(self, channels: Axis, why: str) -> None:
+        if channels is not None and channels.size:
+            self.found.seen.append(Freeze(channels, self.layer.name, why))
 
     def _averaged(self, channels: Axis, why: str, tail: Tail | None) -> None:
         if channels is not None and channels.size > 1:
@@ -100,6 +106,7 @@ class LabelFlow(Flow):
             self.found.averaged.append(Averaged(channels, tail))
 
     def normalise(self, channels: Axis, *, size: int, tail: Tail, why: str) -> Axis:
+        self.known(channels, why)
         self._averaged(channels, why, tail)
         return channels
 
@@ -130,7 +137,7 @@ class LabelFlow(Flow):
     def serve(self, channels: Axis, servers: Axis, *, size: int, parts: int) -> None:
         # A section that is copied whole and one that grows inside may both be meant; the proof holds who reads whom.
         self.equal_parts(channels, size=size, parts=parts)
-        self.uniform(servers, "gives each of its slices to as many others")
+        self._averaged(servers, "gives each of its slices to as many others", None)
 
     def _unit(self, a: Ints, b: Ints, why: str) -> None:
         """Neighbours that are copied as one."""
@@ -320,6 +327,11 @@ class Labels:
         frozen = labels[self.is_frozen(labels)]
         return self.frozen[int(self.group[frozen[0]])] if frozen.size else None
 
+    def why_seen(self, labels: Ints) -> Freeze | None:
+        """The first op that would see new channels in the place of copies of these, or None where none would."""
+        mine = self.group[labels[~self.is_frozen(labels)]]
+        return next((one for one in self.found.seen if np.isin(self.group[one.labels], mine).any()), None)
+
 
 def find_labels(graph: Graph) -> Labels:
     """Run once over the graph; again with other choices where a split let only a frozen factor grow."""
@@ -342,7 +354,9 @@ def _run(graph: Graph, choices: Choices) -> Collected:
         found.values[layer.name] = passed(flow, layer.op, read)
     for place, readers in found.readers.items():
         if place in found.created:
-            found.plain.append(Freeze(found.created[place], readers[0].name, "reads it by the weights that make it"))
+            by_its_own = Freeze(found.created[place], readers[0].name, "reads it by the weights that make it")
+            found.plain.append(by_its_own)
+            found.seen.append(by_its_own)
             if (why := unabsorbed(graph, readers)) is not None:
                 found.frozen.append(Freeze(found.created[place], *why))
     for output, value in graph.outputs.items():
@@ -355,45 +369,11 @@ def _resolve(graph: Graph, found: Collected, choices: Choices) -> Labels:
     tied = [(t.a, t.b) for t in found.ties]
     group = components(found.count, tied + [(t.a, t.b) for t in found.same_count])
     _, group = np.unique(group, return_inverse=True)
-    block = _blocks(found, tied)
+    block = blocks(found, tied)
     frozen: dict[int, Freeze] = {}
     for freeze in found.frozen:
         for number in distinct(group[freeze.labels]).tolist():
             frozen.setdefault(number, freeze)
     group = group.astype(np.int64)
     tails, barred = find_tails(found, group, frozen)
-    return Labels(graph, found, dict(choices), group, block, _block_lengths(found, block), frozen, tails, barred)
-
-
-def _blocks(found: Collected, tied: list[tuple[Ints, Ints]]) -> Ints:
-    """Blocks after ties; a merged axis takes over the blocks of its factor, and the factor those of the whole."""
-    block = components(found.count, tied + found.same_block)
-    while True:
-        more: list[tuple[Ints, Ints]] = []
-        for nested in found.nested:
-            whole, factor = nested.whole, nested.factor
-            inside = (block[whole[:, :-1, 0]] == block[whole[:, 1:, 0]]).any(axis=0)
-            joined = inside | (block[factor[:-1]] == block[factor[1:]])
-            at = np.flatnonzero(joined)
-            if at.size:
-                more += [(whole[:, at, -1], whole[:, at + 1, 0]), (factor[at], factor[at + 1])]
-        after = components(found.count, more, block)
-        if np.array_equal(after, block):
-            return block
-        block = after
-
-
-def _block_lengths(found: Collected, block: Ints) -> Ints:
-    """How many consecutive labels make one unit of each block: the longest run where the block was declared."""
-    length = np.ones(max(found.count, 1), dtype=np.int64)
-    declared = [n.whole.reshape(n.whole.shape[0], -1) for n in found.nested]
-    declared += [np.concatenate([a, b[:, -1:]], axis=1) for a, b in found.same_block if a.ndim == 2]
-    declared += [n.factor[None] for n in found.nested]
-    for rows in declared:
-        ids = block[rows]
-        starts = np.ones(ids.shape, dtype=bool)
-        starts[:, 1:] = ids[:, 1:] != ids[:, :-1]
-        at = np.flatnonzero(starts.ravel())
-        runs = np.diff(np.append(at, ids.size))
-        np.maximum.at(length, ids.ravel()[at], runs)
-    return length
+    return Labels(graph, found, dict(choices), group, block, block_lengths(found, block), frozen, tails, barred)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from net2net_cli.architecture.flow import Axis
 from net2net_cli.channels.labels import Labels
@@ -43,6 +44,19 @@ def _copies(labels: Labels, counts: Ints, axis: Ints) -> Ints:
         pieces.append(np.tile(np.arange(start, stop, dtype=np.int64), int(copies[start])))
         start = stop
     return np.concatenate(pieces)
+
+
+def later_copies(position: Ints) -> npt.NDArray[np.bool_]:
+    """Which slices are not the first that stand for their position: second and later copies, and tails.
+
+    Args:
+        position: `(…, width)`, each row for itself.
+    """
+    if position.ndim > 1:
+        return np.stack([later_copies(row) for row in position])
+    later = np.ones(position.size, dtype=bool)
+    later[np.unique(position, return_index=True)[1]] = False
+    return later | (position < 0)
 
 
 def unchanged(axis: Axis, size: int) -> bool:

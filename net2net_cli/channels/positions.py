@@ -126,6 +126,9 @@ class PositionFlow(Flow):
         if channels is not None and distinct(np.bincount(channels)).size > 1:
             raise self.refuse(f"{why}, and its channels would not have equally many copies")
 
+    def known(self, channels: Axis, why: str) -> None:
+        """Copies hold what their channel holds."""
+
     def normalise(self, channels: Axis, *, size: int, tail: Tail, why: str) -> Axis:
         if not has_tail(channels):
             self._uniform(channels, why)

@@ -60,6 +60,7 @@ class StudentRun:
         axes: positions on each axis of what each layer returns.
         parts: what a layer returns -> axis -> what each slice is multiplied by, where it holds parts of channels that
             are to be added up.
+        new: what a layer returns -> on each axis 1 for slices that are new channels; empty where all are copies.
     """
 
     graph: Graph
@@ -68,10 +69,12 @@ class StudentRun:
     factors: dict[Place, Floats] = field(default_factory=dict)
     axes: dict[str, Axes] = field(default_factory=dict)
     parts: dict[str, dict[int, Floats]] = field(default_factory=dict)
+    new: dict[str, Axes] = field(default_factory=dict)
 
     def values(self, teacher: Graph) -> dict[str, Value]:
         """What each layer returns, in terms of what it returns in the teacher."""
-        shapes, parts = teacher.shapes, self.parts
+        shapes, parts, new = teacher.shapes, self.parts, self.new
         return {
-            n.name: value_at(n.name, shapes[n.name], self.axes[n.name], parts.get(n.name, {})) for n in teacher.layers
+            name: value_at(name, shapes[name], self.axes[name], parts.get(name, {}), new.get(name, ()))
+            for name in (layer.name for layer in teacher.layers)
         }

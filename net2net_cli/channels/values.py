@@ -7,7 +7,7 @@ stream is scaled or its copies are to be added up, and the tail of a stream; see
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -30,11 +30,13 @@ class Slices:
         position: `(width,)` slices of the teacher's axis; `MEAN` for the mean of them all, `ZERO` for zero.
         size: how many slices the teacher's axis has; for each sample, where they are folded into the batch axis.
         factor: `(width,)`, or None for 1.
+        new: `(width,)` which slices are new channels, so that nothing is said of what they hold; None for none.
     """
 
     position: Ints
     size: int
     factor: Floats | None = None
+    new: npt.NDArray[np.bool_] | None = None
 
     @property
     def factors(self) -> Floats:
@@ -61,7 +63,7 @@ def same_values(graph: Graph) -> dict[str, Value]:
     return {layer.name: Value(layer.name, (None,) * len(graph.shapes[layer.name])) for layer in graph.layers}
 
 
-def value_at(name: str, shape: Shape, axes: Axes, parts: Mapping[int, Floats]) -> Value:
+def value_at(name: str, shape: Shape, axes: Axes, parts: Mapping[int, Floats], new: Axes = ()) -> Value:
     """A value as the run over positions leaves it.
 
     Args:
@@ -69,8 +71,14 @@ def value_at(name: str, shape: Shape, axes: Axes, parts: Mapping[int, Floats]) -
         shape: the teacher's.
         axes: positions on each axis.
         parts: axis -> `(width,)` what each slice is multiplied by besides.
+        new: on each axis 1 for slices that are new channels; empty where there are none.
     """
-    return Value(name, tuple(_slices(size, axes[i], parts.get(i)) for i, size in enumerate(shape)))
+    found = [_slices(size, axes[i], parts.get(i)) for i, size in enumerate(shape)]
+    for i, marks in enumerate(new):
+        slices = found[i]
+        if slices is not None and marks is not None and marks.any():
+            found[i] = replace(slices, new=marks.astype(bool))
+    return Value(name, tuple(found))
 
 
 def _slices(dim: int | Batch, axis: Axis, parts: Floats | None) -> Slices | None:
@@ -101,7 +109,7 @@ def chained(values: Iterable[Mapping[str, Value]], first: Graph) -> dict[str, Va
 def composition(later: Value, earlier: Value) -> Value | None:
     """A value in terms of the first network, from what a later growth and an earlier one say of it.
 
-    None where it cannot be said so: a mean of slices of which some stand there more often than others.
+    None where it cannot be said so: a mean of slices of which some stand there more often than others, or are new.
     """
     axes: list[Slices | None] = []
     for after, before in zip(later.axes, earlier.axes, strict=True):
@@ -125,11 +133,17 @@ def _composed(after: Slices, before: Slices) -> Slices | None:
         if mean is None:
             return None
         factor[after.position == MEAN] *= mean
-    return Slices(position, before.size, None if (factor[position != ZERO] == 1).all() else factor)
+    new = np.zeros(position.size, dtype=bool) if after.new is None else after.new.copy()
+    if before.new is not None:
+        new[copied] |= before.new[after.position[copied]]
+    plain = (factor[position != ZERO] == 1).all()
+    return Slices(position, before.size, None if plain else factor, new if new.any() else None)
 
 
 def _mean_of(slices: Slices) -> float | None:
-    """How many times the teacher's mean the mean of all slices is; None where it is no multiple of it."""
+    """How many times the teacher's mean the mean of all slices is; None where it is no multiple of it, or unknown."""
+    if slices.new is not None:
+        return None
     factors = slices.factors
     each = np.bincount(slices.position[slices.position >= 0], factors[slices.position >= 0], slices.size)
     each += factors[slices.position == MEAN].sum() / slices.size

@@ -13,7 +13,7 @@ from net2net_cli.cli.tables import brief, count, facts, growth, plural, table
 if TYPE_CHECKING:
     from net2net_cli.architecture.graph import Graph
     from net2net_cli.cli.growing import Growth
-    from net2net_cli.growth.plan import Operation, Plan, TensorPlan
+    from net2net_cli.growth.plan import AxisMap, Operation, Plan, TensorPlan
     from net2net_cli.model import Net2Net
     from net2net_cli.runtime.compare import Comparison
 
@@ -101,12 +101,18 @@ def how(tensor: TensorPlan) -> str:
     for axis in tensor.axes:
         factor = " and scaled" if axis.factor is not None else ""
         mean = ", their mean behind," if (axis.position < 0).any() else ""
-        said.append(f"axis {axis.axis} {'shared out' if axis.shares else 'copied'}{mean}{factor}")
+        said.append(f"axis {axis.axis} {_how_axis(tensor, axis)}{mean}{factor}")
     if tensor.fill is not None:
-        said.append("new entries random" if tensor.axes else f"set: {_FILLS[tensor.fill.kind]}")
+        said.append(f"new entries: {_FILLS[tensor.fill.kind]}" if tensor.axes else f"set: {_FILLS[tensor.fill.kind]}")
     if tensor.noise:
         said.append(f"noise {tensor.noise:g} on copies")
     return ", ".join(said)
+
+
+def _how_axis(tensor: TensorPlan, axis: AxisMap) -> str:
+    if axis.shares is not None:
+        return "zero for new channels" if axis.shares.split == "fresh" else "shared out"
+    return "copied" if tensor.fill is None else "longer"
 
 
 _FILLS = {

@@ -9,7 +9,8 @@ With `--json` one object:
 - `layers`: those with tensors, or those that were named: `name`, `op`, `kernel`, `groups`, `depthwise`, `width`,
   `own_width` (false where it follows others), `widths` (others that it has, by name, as an attention's `heads`),
   `parameters`, `multiply_adds`, `grows_with` (a list of `layer`, `why`), `follows`, `followers`, `readers`,
-  `not_widened` and `not_deepened` (null, or why not); `next_widths` for those that were named;
+  `not_widened` and `not_deepened` (null, or why not), `not_fresh` (null, or what would see new channels that stand in
+  the place of copies, `--split fresh`); `next_widths` for those that were named;
 - `blocks`: the residual blocks that `net2net deepen` can repeat.
 """
 

@@ -94,18 +94,23 @@ def _layer(graph: Graph, info: LayerInfo, infos: Sequence[LayerInfo]) -> dict[st
         "readers": list(info.readers),
         "not_widened": info.not_widened,
         "not_deepened": info.not_deepened,
+        "not_fresh": info.not_fresh,
     }
 
 
 def _chosen(graph: Graph, labels: Any, layers: list[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
     """The layers that were named, with what takes longer to find out."""
     from net2net_cli.cli.inspect_choice import named_layers
-    from net2net_cli.growth.describe import next_widths
+    from net2net_cli.growth.describe import next_widths, why_not_fresh
 
     by_name = {layer["name"]: layer for layer in layers}
-    return [
-        by_name[name] | {"next_widths": list(next_widths(labels, name))} for name in named_layers(graph, by_name, names)
-    ]
+    chosen = []
+    for name in named_layers(graph, by_name, names):
+        layer = by_name[name] | {"next_widths": list(next_widths(labels, name))}
+        if layer["next_widths"] and layer["not_fresh"] is None:
+            layer["not_fresh"] = why_not_fresh(labels, name, layer["next_widths"][0])
+        chosen.append(layer)
+    return chosen
 
 
 def inspect_text(payload: Payload, *, detail: bool, every: bool) -> str:
@@ -157,7 +162,8 @@ def step_text(step: Mapping[str, Any]) -> str:
     named = [f"{k}={v}" for k, v in what.items()] if isinstance(what, Mapping) else [str(name) for name in listed]
     shown = " ".join(named[:3]) + (f" … {len(named) - 3} more" if len(named) > 3 else "")
     seed = f" (seed {step['seed']})" if step["seed"] is not None else ""
-    return f"{step['operation']} {shown}{seed}{'' if step['exact'] else ', not exact'}"
+    new = ", new channels" if arguments.get("split") == "fresh" else ""
+    return f"{step['operation']} {shown}{seed}{new}{'' if step['exact'] else ', not exact'}"
 
 
 def _layers(payload: Payload, *, every: bool) -> str:
@@ -207,6 +213,13 @@ def _not_widened(layer: Payload) -> str:
     return str(layer["not_widened"])
 
 
+def _fresh(layer: Payload) -> str:
+    """Whether new channels can stand in the place of copies; nothing where neither can."""
+    if layer["not_widened"]:
+        return ""
+    return f"no: {layer['not_fresh']}" if layer["not_fresh"] else "yes"
+
+
 def _detail(layer: Payload) -> str:
     """All about one layer."""
     width = f", {layer['width']} wide" if layer["width"] is not None else ""
@@ -215,6 +228,7 @@ def _detail(layer: Payload) -> str:
     parts = (f"{size} {part} (`{layer['name']}:{part}=…`)" for part, size in layer["widths"].items())
     rows = [
         ("widen", widen),
+        ("new channels", _fresh(layer)),
         ("also has", ", ".join(parts)),
         ("deepen", f"no: {layer['not_deepened']}" if layer["not_deepened"] else "yes"),
         ("follow it", ", ".join(p for p, _ in patterns(layer["followers"]))),

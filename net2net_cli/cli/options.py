@@ -10,7 +10,7 @@ import typer
 from net2net_cli.cli.completion import complete_growth, complete_layer
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
-SplitChoice = Literal["ownership", "random", "equal"]
+SplitChoice = Literal["ownership", "random", "equal", "fresh"]
 StartChoice = Literal["estimate", "identity"]
 LevelChoice = Literal["proof", "outputs", "train"]
 TypeChoice = Literal["float64", "float32", "float16", "bfloat16"]
@@ -58,7 +58,9 @@ Leaves = Annotated[
     list[str] | None,
     typer.Option("--leaf", metavar="MODULE", help="Keep a module as it is, untraced: a name or glob; repeatable."),
 ]
-Split = Annotated[SplitChoice, typer.Option("--split", help="How copies share what read the original.")]
+Split = Annotated[
+    SplitChoice, typer.Option("--split", help="How copies share what read the original; fresh: new channels instead.")
+]
 RoundTo = Annotated[int, typer.Option("--round-to", min=1, metavar="N", help="Round widths up to a multiple of N.")]
 WherePossible = Annotated[bool, typer.Option("--where-possible", help="Globs pass over layers that cannot grow.")]
 Optimizer = Annotated[

@@ -120,10 +120,16 @@ def proof_text(found: Proof) -> str:
             ("compared", f"{size}{'' if found.differences else ': each bit is what its growth makes of the teacher'}"),
             ("grown by", ", ".join(step.operation for step in found.steps)),
             ("numbers", f"agree {EXACTNESS[found.exactness]}" if found.passed else ""),
+            ("new channels", _new_channels(found)),
             ("checked otherwise", _identities(found)),
         ]
     )
     return f"{_differences(found)}\n\n{verdict}" if found.differences else verdict
+
+
+def _new_channels(found: Proof) -> str:
+    new = found.passed and any(plan.split == "fresh" for plan in found.plans)
+    return "weights of zero read them" if new else ""
 
 
 def _verdict(found: Proof) -> str:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from net2net_cli.channels.unions import Ints
 from net2net_cli.checkpoint.safetensors_header import TensorInfo
 from net2net_cli.growth.plan import MEAN, AxisMap, Fill, Plan, TensorPlan
-from net2net_cli.growth.shares import Deal, copy_numbers, generator, share_rows
+from net2net_cli.growth.shares import Deal, generator, share_rows
 from net2net_cli.growth.sharing import share_out
 from net2net_cli.growth.source import Source, Tensors
 
@@ -164,7 +164,10 @@ def fill_rows(fill: Fill, shape: tuple[int, ...], start: int, stop: int, rng: np
     if fill.kind == "uniform":
         return rng.uniform(-fill.value, fill.value, block)
     if fill.kind == "normal":
-        return rng.normal(0.0, fill.value, block)
+        drawn = rng.normal(0.0, fill.value, block)
+        if fill.zero_row is not None and start <= fill.zero_row < stop:
+            drawn[fill.zero_row - start] = 0.0
+        return drawn
     if fill.kind == "vector":
         assert fill.vector is not None
         return np.asarray(fill.vector[start:stop], dtype=np.float64)
@@ -278,6 +281,8 @@ class _Touch:
         assert reading.shares is not None
         if reading.axis == 0:
             return self._shared_rows(block, reading, start)
+        if reading.shares.split == "fresh":
+            return _kept(block, self._shares(reading, section))
         if reading.shares.split != "ownership":
             return share_out(block, self._shares(reading, section), reading.sharing[section])
         rows = self.tensor.shape[0] // reading.position.shape[0]
@@ -294,7 +299,7 @@ class _Touch:
     def _shared_rows(self, block: Array, reading: AxisMap, start: int) -> Array:
         """Where axis 0 is the one that reads, copies of a channel may stand in several blocks."""
         assert reading.shares is not None
-        if reading.shares.split == "ownership":
+        if self.whole.dtype == bool:
             return _kept(block, self.whole[:, start : start + len(block)].T)
         return share_out(block.swapaxes(0, 1), self.whole, reading.sharing[0], start).swapaxes(0, 1)
 
@@ -321,10 +326,12 @@ class _Touch:
         return block
 
     def _later_copies(self, shape: tuple[int, ...], section: int, start: int, stop: int) -> npt.NDArray[np.bool_]:
-        """Entries that stand at the second or a later copy of a slice, on any axis."""
+        """Entries that stand at the second or a later copy of a slice, on any axis; of those with shares for noise."""
         later = np.zeros(shape, dtype=bool)
         for axis, axis_map in self.maps.items():
-            second = _is_later(axis_map.sharing[section if axis == 1 else 0])
+            if self.tensor.fill is not None and axis_map.shares is not None:
+                continue
+            second = axis_map.later[section if axis == 1 else 0]
             if axis_map.free is not None:
                 second |= axis_map.free
             along = [1] * len(shape)
@@ -340,11 +347,6 @@ class _Touch:
         return np.where(later, drawn.astype(block.dtype), block)
 
 
-def _is_later(position: Ints) -> npt.NDArray[np.bool_]:
-    later: npt.NDArray[np.bool_] = (copy_numbers(position)[0] > 0) | (position == MEAN)
-    return later
-
-
 def _rms(source: Array) -> float:
     values = source.astype(np.float64)
     return float(np.sqrt(np.mean(values * values))) if values.size else 0.0
@@ -354,7 +356,7 @@ _BITS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
 def _kept(block: Array, kept: Array) -> Array:
-    """A block `(width, rows, …)` whose bits are cleared where `kept` `(width, rows)` is false."""
+    """A block whose bits are cleared where `kept`, of the shape of its first two axes, is false."""
     bits = block.view(_BITS[block.itemsize])
     mask = np.where(kept, np.iinfo(bits.dtype).max, 0).astype(bits.dtype)
     bits &= mask.reshape(mask.shape + (1,) * (block.ndim - 2))

@@ -6,9 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from net2net_cli.architecture.graph import Graph, Layer
 from net2net_cli.architecture.ops.opaque import Opaque
-from net2net_cli.channels.counts import Demand, labels_of, next_width
+from net2net_cli.channels.collected import Freeze
+from net2net_cli.channels.counts import Demand, labels_of, next_width, prove, solve
+from net2net_cli.channels.fresh import with_new_channels
 from net2net_cli.channels.groups import Groups, Member
 from net2net_cli.channels.labels import Labels
 from net2net_cli.errors import GrowthRefusedError
@@ -29,6 +33,7 @@ class LayerInfo:
         readers: layers whose weights read its channels.
         not_widened: why it cannot be widened, or None where it can.
         not_deepened: why nothing can be inserted behind it, or None where it can.
+        not_fresh: what would see new channels in the place of copies, or None where nothing would.
     """
 
     name: str
@@ -41,6 +46,7 @@ class LayerInfo:
     readers: tuple[str, ...]
     not_widened: str | None
     not_deepened: str | None
+    not_fresh: str | None = None
 
 
 def describe(graph: Graph, labels: Labels | None = None) -> list[LayerInfo]:
@@ -62,8 +68,7 @@ def _layer_info(labels: Labels, groups: Groups, layer: Layer) -> LayerInfo:
         if isinstance(layer.op, Opaque):
             why = f"it is {layer.op.described}"
         return LayerInfo(name, layer.op.name, None, widths, parameters, (), (), (), why, deepen)
-    freeze = labels.why_frozen(own) if labels.is_frozen(own).all() else None
-    frozen = None if freeze is None else f"{'it' if freeze.layer == name else f'`{freeze.layer}`'} {freeze.why}"
+    frozen = _said(name, labels.why_frozen(own)) if labels.is_frozen(own).all() else None
     return LayerInfo(
         name,
         layer.op.name,
@@ -75,7 +80,14 @@ def _layer_info(labels: Labels, groups: Groups, layer: Layer) -> LayerInfo:
         tuple(groups.readers(name)),
         frozen,
         deepen,
+        frozen or _said(name, labels.why_seen(own)),
     )
+
+
+def _said(layer: str, reason: Freeze | None) -> str | None:
+    if reason is None:
+        return None
+    return f"{'it' if reason.layer == layer else f'`{reason.layer}`'} {reason.why}"
 
 
 def _why_not_deepened(graph: Graph, layer: Layer) -> str | None:
@@ -118,3 +130,15 @@ def next_widths(labels: Labels, layer: str, count: int = 3) -> Sequence[int]:
             break
         found.append(width)
     return found
+
+
+def why_not_fresh(labels: Labels, layer: str, width: int) -> str | None:
+    """What would see new channels if a layer alone, and what is coupled to it, had this width; None where nothing."""
+    own = labels.output_axis(layer)
+    assert own is not None
+    counts = solve(labels, [Demand(layer, own, width)], np.random.default_rng(0))
+    try:
+        with_new_channels(labels, counts, prove(labels, counts))
+    except GrowthRefusedError as refused:
+        return refused.message.partition(": ")[2]
+    return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from net2net_cli.growth.plan import MEAN, Plan
+from net2net_cli.growth.plan import MEAN, AxisMap, Plan, TensorPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,4 +53,11 @@ def _before(plan: Plan, place: Place) -> Place:
         section = 0 if sections == 1 or row is None else row // (tensor.shape[0] // sections)
         position = int(axis_map.position[section, at])
         index[axis_map.axis] = None if position == MEAN else position
+        if _holds_new(tensor, axis_map) and axis_map.later[section, at]:
+            return Place(None, ())
     return Place(tensor.source, tuple(index) if tensor.source is not None else ())
+
+
+def _holds_new(tensor: TensorPlan, axis: AxisMap) -> bool:
+    """Whether later copies on this axis are none: drawn anew, or zeros that read what is new."""
+    return tensor.fill is not None if axis.shares is None else axis.shares.split == "fresh"

@@ -13,16 +13,19 @@ import numpy as np
 import numpy.typing as npt
 
 from net2net_cli.architecture.graph import Graph
+from net2net_cli.channels.layout import later_copies
 from net2net_cli.channels.unions import Ints
 from net2net_cli.channels.values import Value
 
 MEAN: Final = -1
 """In an axis map: the mean of all of the teacher's slices."""
 
-Split: TypeAlias = Literal["ownership", "random", "equal"]
-"""How the copies of a channel share what its readers did with it."""
+Split: TypeAlias = Literal["ownership", "random", "equal", "fresh"]
+"""How the copies of a channel share what its readers did with it; or new channels, which get nothing."""
 
-SPLITS: tuple[Split, ...] = ("ownership", "random", "equal")
+SPLITS: tuple[Split, ...] = ("ownership", "random", "equal", "fresh")
+COPYING: tuple[Split, ...] = SPLITS[:3]
+"""Those that make copies; the other one makes new channels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class Shares:
 
     Attributes:
         split: `ownership` gives the whole to one copy, another one for each row; `random` draws positive shares;
-            `equal` gives each copy the same.
+            `equal` gives each copy the same; `fresh` gives the whole to the first, since the others are new channels.
         rows: the tensor's axis along which the shares differ.
     """
 
@@ -68,6 +71,11 @@ class AxisMap:
         return np.where(self.free, alone, self.position)
 
     @property
+    def later(self) -> npt.NDArray[np.bool_]:
+        """`(sections, width)`: slices that are not the first that stand for their position."""
+        return later_copies(self.sharing)
+
+    @property
     def width(self) -> int:
         """Slices of the student's axis."""
         return int(self.position.shape[1])
@@ -82,11 +90,13 @@ class Fill:
             `join_pair` ([I, −I]·value); `vector`; `uniform` in ±value; `normal` with std value.
         value: see `kind`.
         vector: `(n, …)` for kind `vector`: all of it.
+        zero_row: of kind `normal`, a row that is zero instead.
     """
 
     kind: Literal["constant", "dirac", "split_pair", "join_pair", "vector", "uniform", "normal"]
     value: float = 0.0
     vector: npt.NDArray[Any] | None = None
+    zero_row: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +109,7 @@ class TensorPlan:
         source: the teacher's tensor that it is gathered from, or None where `fill` makes it.
         axes: the axes that change; none for a plain copy.
         fill: makes the tensor where it has no source; otherwise redraws every entry that stands at the second or a
-            later copy of a slice (random padding).
+            later copy of a slice, on an axis that has no shares (random padding, new channels).
         noise: standard deviation, in units of the tensor's own root mean square, of what is added to those entries.
         dtype: the safetensors name of the stored type where it is not that of the source.
     """
@@ -148,6 +158,12 @@ class Plan:
     notes: tuple[str, ...] = field(default=())
     scaled: bool = False
     values: Mapping[str, Value] = field(default_factory=dict)
+
+    @property
+    def split(self) -> Split:
+        """How copies share; new layers have none."""
+        split: Split = self.operation.arguments.get("split", "ownership")
+        return split
 
     @property
     def changed(self) -> list[TensorPlan]:

@@ -50,7 +50,7 @@ def share_rows(split: Split, position: Ints, rows: int, step: int, rng: np.rando
 
     `ownership` deals the rows out to the copies in turn, in random order, so that no copy goes without. Where there are
     more copies than rows, some start with zero shares: no dead end, since a zero share's own gradient is that of any
-    other.
+    other. `fresh` gives all rows to the first.
 
     Args:
         split: the rule.
@@ -60,14 +60,16 @@ def share_rows(split: Split, position: Ints, rows: int, step: int, rng: np.rando
         rng: the source of every draw; blocks of any size draw the same.
 
     Yields:
-        `(≤ step, width)`; of dtype bool for `ownership`, whose shares are 0 and 1.
+        `(≤ step, width)`; of dtype bool for `ownership` and `fresh`, whose shares are 0 and 1.
     """
-    _, copies = copy_numbers(position)
+    number, copies = copy_numbers(position)
     deal = Deal(position, rows, rng) if split == "ownership" else None
     for start in range(0, rows, step):
         block = range(start, min(rows, start + step))
         if deal is not None:
             yield deal.owned(block.start, block.stop, np.array([False, True]))
+        elif split == "fresh":
+            yield np.broadcast_to(number == 0, (len(block), position.size))
         elif split == "random":
             yield _random(position, len(block), rng)
         else:

@@ -11,6 +11,9 @@ An optimizer that is to move the student's function as it would have moved the t
 not depend on the size of gradients: a weight that reads one of c copies moves by 1/c of the step. Those of SGD do: a
 weight whose channel has c copies is multiplied by c besides. The factors are means over the slices of a tensor, since
 an optimizer has one learning rate for each.
+
+New channels in the place of copies (`fresh`) have no history, and neither have the zeros that read them: their state is
+zero. The other channels get the gradients that they got, so that nothing is multiplied.
 """
 
 from __future__ import annotations
@@ -78,32 +81,40 @@ def grown_state(plan: Plan, name: str, quantity: Quantity, teacher: Array) -> Ar
         its state would be, so that it begins without.
     """
     tensor = plan.tensors[name]
-    if tensor.source is None or (tensor.axes and plan.operation.name == "deepen") or tensor.fill is not None:
+    if tensor.source is None or (tensor.axes and plan.operation.name == "deepen"):
+        return None
+    if tensor.fill is not None and plan.split != "fresh":
         return None
     found = teacher.astype(np.float64)
     for axis in tensor.axes:
-        found = _along(found, tensor, axis, _state_factor(axis, quantity, split_of(plan)))
+        found = _along(found, tensor, axis, quantity, plan.split)
     return found.astype(teacher.dtype, copy=False)
 
 
-def _along(state: Array, tensor: TensorPlan, axis: AxisMap, factor: Floats) -> Array:
+def _along(state: Array, tensor: TensorPlan, axis: AxisMap, quantity: Quantity, split: Split) -> Array:
     """The state after one axis has grown."""
     sections = np.split(state, len(axis.position), axis=0) if axis.axis == 1 else [state]
-    grown = [np.take(part, np.maximum(at, 0), axis.axis) for part, at in zip(sections, axis.position, strict=True)]
-    joined = grown[0] if len(grown) == 1 else np.concatenate(grown)
-    return joined * factor.reshape([-1 if i == axis.axis else 1 for i in range(len(tensor.shape))])
+    shape = [-1 if i == axis.axis else 1 for i in range(len(tensor.shape))]
+    grown = [
+        np.take(part, np.maximum(at, 0), axis.axis) * _state_factor(axis, number, quantity, split).reshape(shape)
+        for number, (part, at) in enumerate(zip(sections, axis.position, strict=True))
+    ]
+    return grown[0] if len(grown) == 1 else np.concatenate(grown)
 
 
-def _state_factor(axis: AxisMap, quantity: Quantity, split: Split) -> Floats:
+def _state_factor(axis: AxisMap, section: int, quantity: Quantity, split: Split) -> Floats:
     """`(width,)`: what a state is multiplied by in each slice; 0 for slices of which nothing is known."""
+    position = axis.position[section]
     weight = np.ones(axis.width) if axis.factor is None else np.asarray(axis.factor, np.float64)
     share = np.ones(axis.width)
-    if axis.shares is None:
-        share = _mean_share(axis.position[0], squared=quantity == "second moment", split=split)
+    if axis.shares is None and split != "fresh":
+        share = _mean_share(position, squared=quantity == "second moment", split=split)
     power = 2 if quantity == "second moment" else 1
-    known = (axis.position[0] != MEAN) & (weight != 0)
+    known = (position != MEAN) & (weight != 0)
     if axis.free is not None:
         known &= ~axis.free
+    if split == "fresh":
+        known &= ~axis.later[section]
     # The student's weight is a multiple of the teacher's, so that its gradient is divided by it.
     return np.where(known, share / np.where(known, weight, 1.0) ** power, 0.0)
 
@@ -127,17 +138,11 @@ def _random_squares(copies: Ints) -> Floats:
     return (1 + (1 - 1 / c) / 12) / c**2
 
 
-def split_of(plan: Plan) -> Split:
-    """How copies share; new layers have none."""
-    split: Split = plan.operation.arguments.get("split", "ownership")
-    return split
-
-
 def step_factors(plan: Plan, name: str) -> StepFactors:
-    """For one parameter of the student; 1 where its axes did not grow, and for new layers."""
+    """For one parameter of the student; 1 where its axes did not grow, for new layers and beside new channels."""
     tensor = plan.tensors[name]
     reads, follows = 1.0, 1.0
-    if tensor.source is None or plan.operation.name == "deepen":
+    if tensor.source is None or plan.operation.name == "deepen" or plan.split == "fresh":
         return StepFactors()
     for axis in tensor.axes:
         teacher = np.unique(axis.position[0][axis.position[0] >= 0]).size
@@ -178,8 +183,10 @@ def _told(plans: Sequence[Plan], sources: Sequence[dict[str, str]], name: str) -
             return {"new": True, "lr_factor": {"adam": 1.0, "sgd": 1.0}, "copies": {}}
         factors *= step_factors(plan, name)
         for axis in tensor.axes:
-            later = copies.get(axis.axis)
-            copies[axis.axis] = axis.position if later is None else _composed(later, axis.position)
+            later, own = copies.get(axis.axis), axis.position
+            if plan.split == "fresh":
+                own = np.where(axis.later, -1, own)
+            copies[axis.axis] = own if later is None else _composed(later, own)
         name = from_teacher[name]
     if not copies:
         return {}

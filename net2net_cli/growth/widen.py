@@ -14,11 +14,13 @@ from net2net_cli.architecture.shapes import show
 from net2net_cli.channels import tails
 from net2net_cli.channels.collected import Place
 from net2net_cli.channels.counts import Demand, NoCountsError, impossible, labels_of, prove, refuse, solve
+from net2net_cli.channels.fresh import with_new_channels
 from net2net_cli.channels.labels import Labels
 from net2net_cli.channels.student import Gather, Reading, StudentRun
 from net2net_cli.channels.unions import Ints
-from net2net_cli.errors import GrowthRefusedError, SpecError
+from net2net_cli.errors import GrowthRefusedError, SpecError, UsageError
 from net2net_cli.growth.align import TRAINING_ONLY
+from net2net_cli.growth.initial import new_channels
 from net2net_cli.growth.plan import MEAN, AxisMap, Operation, Plan, Shares, Split, TensorPlan
 from net2net_cli.growth.requests import Request, resolve
 from net2net_cli.growth.shares import generator
@@ -29,10 +31,13 @@ class WidenOptions:
     """How to widen, beside how much.
 
     Attributes:
-        split: how copies share what their readers did.
+        split: how copies share what their readers did; or `fresh`, for new channels in the place of copies.
         noise: added to copies, in units of each tensor's root mean square; above 0 the student is approximate.
         round_to: widths are rounded up to a multiple.
         where_possible: globs pass over layers that cannot grow.
+
+    Raises:
+        UsageError: noise without copies.
     """
 
     split: Split = "ownership"
@@ -40,6 +45,10 @@ class WidenOptions:
     seed: int = 0
     round_to: int = 1
     where_possible: bool = False
+
+    def __post_init__(self) -> None:
+        if self.noise and self.split == "fresh":
+            raise UsageError("`--noise` sets copies apart, and `--split fresh` makes none", "leave out one of the two")
 
 
 def plan_widen(graph: Graph, requests: Sequence[Request], options: WidenOptions | None = None) -> Plan:
@@ -236,7 +245,7 @@ def _solve(
     while True:
         try:
             counts = solve(labels, demands, generator(options.seed, "counts"))
-            return prove(labels, counts, own_shuffles=own_shuffles), passed
+            return _proved(labels, counts, options, own_shuffles=own_shuffles), passed
         except NoCountsError as failed:
             culprit = _culprit(labels, demands, failed, options)
             if culprit.layer not in optional or len(demands) == 1:
@@ -283,10 +292,16 @@ def _culprit(labels: Labels, demands: list[Demand], failed: NoCountsError, optio
 def _first_refused(labels: Labels, demands: list[Demand], options: WidenOptions) -> Demand | None:
     for demand in demands:
         try:
-            prove(labels, _counts(labels, demand, options))
+            _proved(labels, _counts(labels, demand, options), options)
         except (GrowthRefusedError, NoCountsError):
             return demand
     return None
+
+
+def _proved(labels: Labels, counts: Ints, options: WidenOptions, *, own_shuffles: bool = False) -> StudentRun:
+    """The student's run, and that nothing sees its new channels."""
+    run = prove(labels, counts, own_shuffles=own_shuffles)
+    return with_new_channels(labels, counts, run) if options.split == "fresh" else run
 
 
 def _counts(labels: Labels, demand: Demand, options: WidenOptions) -> Ints:
@@ -294,10 +309,11 @@ def _counts(labels: Labels, demand: Demand, options: WidenOptions) -> Ints:
 
 
 def _plan(labels: Labels, run: StudentRun, options: WidenOptions, operation: Operation, notes: tuple[str, ...]) -> Plan:
-    tensors = {
-        name: TensorPlan(name, slot.shape, name, _axes(run, layer.name, key, options, labels.graph))
-        for name, layer, key, slot in run.graph.tensors()
-    }
+    tensors = {}
+    for name, layer, key, slot in run.graph.tensors():
+        axes = _axes(run, layer.name, key, options, labels.graph)
+        fill = new_channels(layer, slot, axes) if options.split == "fresh" else None
+        tensors[name] = TensorPlan(name, slot.shape, name, axes, fill)
     if options.noise:
         tensors = {n: replace(t, noise=options.noise) if t.axes and len(t.shape) > 1 else t for n, t in tensors.items()}
     notes = (*notes, *_tail_notes(labels, run), *_index_notes(labels.graph, run.graph))

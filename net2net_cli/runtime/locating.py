@@ -19,7 +19,7 @@ from net2net_cli.architecture.shapes import concrete
 from net2net_cli.runtime.build import Network, graph_of, values_of
 from net2net_cli.runtime.draws import Draws, Values, shared
 from net2net_cli.runtime.machine import explained, full_precision, release_memory
-from net2net_cli.runtime.mapped import in_student
+from net2net_cli.runtime.mapped import in_student, new_in
 from net2net_cli.runtime.running import Batch, Setting, converted, samples, seeded
 
 BUDGET = 1 << 30
@@ -240,9 +240,11 @@ class _Runs:
         def visit(name: str, value: Tensor) -> Tensor:
             if name not in inside and name not in needed:
                 return value
-            expected = in_student(teachers[self.values[name].name], self.values[name])
+            expected, here = in_student(teachers[self.values[name].name], self.values[name]), value.cpu()
+            new = new_in(self.values[name], here.shape) if here.shape == expected.shape else None
+            if new is not None:
+                expected = torch.where(new, here.to(expected), expected)  # nothing is expected of new channels
             if name in inside:
-                here = value.cpu()
                 found[name] = layer_error(name, self.values[name].name, expected, here)
                 if name in self.outputs and not needed and here.shape == expected.shape:
                     self.histograms.append(histogram(self.outputs[name], expected, here))

@@ -40,3 +40,25 @@ def _along(value: Tensor, axis: int, slices: Slices) -> Tensor:
         return taken
     factors = torch.from_numpy(slices.factors).to(value)
     return taken * factors.reshape([-1 if i == axis else 1 for i in range(value.ndim)])
+
+
+def new_in(claim: Value, shape: torch.Size) -> Tensor | None:
+    """Where a value of the student holds new channels, of which its teacher says nothing; None where nowhere.
+
+    Args:
+        claim: how the student's value follows from the teacher's.
+        shape: of the student's value, at any batch size.
+
+    Returns:
+        bool, of the same number of axes, to be stretched to the shape.
+    """
+    found: Tensor | None = None
+    for axis, slices in enumerate(claim.axes):
+        if slices is None or slices.new is None:
+            continue
+        samples = shape[axis] // slices.new.size  # the batch may be folded into the axis, outermost
+        marks = (
+            torch.from_numpy(slices.new).repeat(samples).reshape([-1 if i == axis else 1 for i in range(len(shape))])
+        )
+        found = marks if found is None else found | marks
+    return found

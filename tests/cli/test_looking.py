@@ -40,10 +40,11 @@ def test_inspect_of_a_layer_gives_every_reason(teacher: Path) -> None:
     done = run("inspect", teacher, "block.conv3")
     assert done.out.splitlines() == [
         "block.conv3  Conv2d 1×1, 4 wide, 28 parameters",
-        "widen      yes; the next widths are 5, 6, 7",
-        "deepen     no: `block.add` (add) comes before any activation",
-        "follow it  bn1",
-        "read it    block.conv2, fc",
+        "widen         yes; the next widths are 5, 6, 7",
+        "new channels  yes",
+        "deepen        no: `block.add` (add) comes before any activation",
+        "follow it     bn1",
+        "read it       block.conv2, fc",
         "grows with 1 other layer",
         "  conv1  `block.add` ties its operands (add)",
     ]

@@ -16,7 +16,7 @@ from net2net_cli.architecture.graph import Graph
 from net2net_cli.checkpoint.memory import MemoryTensors
 from net2net_cli.growth import apply
 from net2net_cli.growth.apply import Grown
-from net2net_cli.growth.plan import SPLITS, AxisMap, Fill, Operation, Plan, Split, TensorPlan
+from net2net_cli.growth.plan import COPYING, SPLITS, AxisMap, Fill, Operation, Plan, Split, TensorPlan
 from net2net_cli.growth.requests import requests_from
 from net2net_cli.growth.shares import generator, share_rows
 from net2net_cli.growth.sharing import share_out
@@ -93,7 +93,7 @@ UNIT_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, 
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("split", COPYING)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_student_tensor_is_its_formula(name: str, split: Split, dtype: npt.DTypeLike) -> None:
     """To the bit, but where shares are rounded: there copies may take units of the teacher's number from each other."""
@@ -116,7 +116,7 @@ def test_a_student_tensor_is_its_formula(name: str, split: Split, dtype: npt.DTy
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("split", COPYING)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_what_is_stored_for_the_copies_of_a_channel_sums_to_the_teachers_number(
     name: str, split: Split, dtype: npt.DTypeLike
@@ -179,7 +179,7 @@ def test_the_size_of_the_blocks_changes_no_bit(
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("split", COPYING)
 def test_summed_over_the_copies_a_readers_columns_are_the_teachers(name: str, split: Split) -> None:
     """The condition of widening, checked on the numbers alone: every reader's columns add up again."""
     plan = widened(name, split)

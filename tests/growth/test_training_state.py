@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from zoo.growing import sensitive
 
 from net2net_cli import Net2Net
-from net2net_cli.growth.training_state import grown_state, hand_off, step_factors
+from net2net_cli.growth.training_state import StepFactors, grown_state, hand_off, step_factors
 
 FOLLOWED = 1e-12
 """Of the standard deviation of the outputs, after thirty steps in float64."""
@@ -59,6 +59,17 @@ class Tokens(nn.Module):
         return self.head((x + self.outer(torch.tanh(self.inner(x)))).mean(1))
 
 
+class Groups(nn.Module):
+    """The second axis of a transposed convolution holds its own channels, of each group in a section of the rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.up, self.c = nn.Conv2d(3, 4, 1), nn.ConvTranspose2d(4, 6, 2, groups=2), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.c(torch.relu(self.up(torch.relu(self.a(x)))).mean((2, 3)))
+
+
 class Recurrent(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -73,6 +84,7 @@ NETWORKS = {
     "chain": (Chain, (3, 6, 6), {"a": "2x", "b": "3x"}),
     "some channels only": (Convolutions, (3, 6, 6), {"a": "+1", "b": "+2"}),
     "tokens": (Tokens, (5, 4), {"embed": "2x", "inner": "+3"}),
+    "groups with copies of different channels": (Groups, (3, 3, 3), {"a": "+2", "up": "+4"}),
     "recurrent": (Recurrent, (5, 4), {"lstm": "2x"}),
 }
 
@@ -237,3 +249,69 @@ def test_a_tied_output_layer_has_the_gradients_that_its_teachers_say() -> None:
         grown = grown_state(student.plans[-1], name, "momentum", theirs[name].numpy())
         assert grown is not None
         assert np.abs(grown - own.numpy()).max() <= 1e-12 * float(own.abs().max()), name
+
+
+FRESH = [name for name in NETWORKS if name != "tokens"]
+
+
+@pytest.mark.parametrize("name", FRESH)
+def test_beside_new_channels_the_state_is_the_teachers_and_theirs_is_zero(name: str) -> None:
+    model, shape, widths = made(name)
+    net = Net2Net.from_module(model, torch.zeros(2, *shape, dtype=torch.float64))
+    student = net.widen(widths, split="fresh")
+    theirs, ours = backward(model, shape, 1), backward(student.to_module(), shape, 1)
+    for parameter, own in ours.items():
+        grown = grown_state(student.plans[-1], parameter, "momentum", theirs[parameter].numpy())
+        squared = grown_state(student.plans[-1], parameter, "second moment", theirs[parameter].square().numpy())
+        assert grown is not None
+        assert squared is not None
+        kept = np.ones(own.shape, dtype=bool)
+        for axis in student.plans[-1].tensors[parameter].axes:
+            for section, rows in enumerate(np.split(np.arange(own.shape[0]), len(axis.position))):
+                along = [-1 if i == axis.axis else 1 for i in range(own.ndim)]
+                new = axis.later[section].reshape(along)
+                kept[rows] &= ~(new if axis.axis else new[rows])
+        scale = float(own.abs().max()) or 1.0
+        assert np.abs(grown - own.numpy())[kept].max() <= 1e-12 * scale, parameter
+        assert np.abs(squared - own.square().numpy())[kept].max() <= 1e-12 * scale**2, parameter
+        assert kept.sum() == theirs[parameter].numel()
+        assert (grown[~kept] == 0).all()
+        assert (squared[~kept] == 0).all()
+        assert step_factors(student.plans[-1], parameter) == StepFactors()
+
+
+@pytest.mark.parametrize(("rule", "make"), [("sgd", sgd), ("adam", adam)])
+def test_with_new_channels_the_first_step_moves_the_teachers_weights_as_its_own_would(
+    rule: str, make: Callable[..., torch.optim.Optimizer]
+) -> None:
+    model, shape, widths = made("some channels only")
+    optimizer = make([{"params": [p]} for p in model.parameters()])
+    train(model, optimizer, shape, range(20))
+    net = Net2Net.from_module(model, torch.zeros(2, *shape, dtype=torch.float64))
+    grown = net.widen(widths, split="fresh")
+    plan, student = grown.plans[-1], grown.to_module()
+    own = make([{"params": [p]} for p in student.parameters()])
+    theirs = dict(model.named_parameters())
+    for parameter, p in student.named_parameters():
+        for key, value in optimizer.state[theirs[parameter]].items():
+            state = grown_state(plan, parameter, QUANTITIES[key], value.numpy()) if key in QUANTITIES else None
+            own.state[p][key] = value.clone() if state is None else torch.from_numpy(state)
+    train(student, own, shape, range(20, 21))
+    train(model, optimizer, shape, range(20, 21))
+    for parameter, p in student.named_parameters():
+        found = p.detach().numpy()
+        for axis in plan.tensors[parameter].axes:
+            found = np.compress(~axis.later[0], found, axis.axis)
+        assert np.abs(found - theirs[parameter].detach().numpy()).max() <= 1e-12, (rule, parameter)
+
+
+def test_the_hand_off_says_which_slices_are_new() -> None:
+    model, shape, _ = made("convolutions")
+    net = Net2Net.from_module(model, torch.zeros(2, *shape, dtype=torch.float64))
+    told = hand_off(net.widen({"b": 10}, split="fresh").plans)["parameters"]
+    both = [number for channel in range(5) for number in (channel, -1)]
+    assert told["b.weight"] == {"new": False, "lr_factor": {"adam": 1.0, "sgd": 1.0}, "copies": {"0": [both]}}
+    assert told["c.weight"] == {"new": False, "lr_factor": {"adam": 1.0, "sgd": 1.0}, "copies": {"1": [both]}}
+    later = hand_off(net.widen({"b": 10}, split="fresh").widen({"b": "2x"}, split="equal").plans)["parameters"]
+    assert later["b.weight"]["copies"] == {"0": [[number for number in both for _ in range(2)]]}
+    assert later["b.weight"]["lr_factor"] == {"adam": 1.0, "sgd": 2.0}

@@ -39,15 +39,15 @@ _SAYERS = {
     **dict.fromkeys((".fail", ".error", ".data_dependent", ".refuse", "_none"), 0),
     **dict.fromkeys(("fail", ".expect", "refusal", "_refusal", "_malformed", "_no_counterpart", "_unlike"), 1),
     "._equal": 3,
-    **dict.fromkeys((".mix", ".uniform", ".plain", ".freeze", "_WrongModeError.of"), 1),
-    **dict.fromkeys(("._without_tail", "._uniform"), 1),
+    **dict.fromkeys((".mix", ".uniform", ".known", ".plain", ".freeze", "_WrongModeError.of"), 1),
+    **dict.fromkeys(("._without_tail", "._uniform", "._averaged"), 1),
 }
 """Functions that make messages of the words they are given: name -> which argument holds the words."""
 
 _BY_NAME = ("why", "problem", "needed", "difference", "reason")
 """Arguments that hold such words wherever they are named."""
 
-REASONS = ("mix", "uniform", "plain", "freeze", "same_width", "refuse", "_equal", "_none", "return")
+REASONS = ("mix", "uniform", "known", "plain", "freeze", "same_width", "refuse", "_equal", "_none", "return")
 """Those whose words are kept in labels or plans, and said later if at all."""
 
 _TELLERS = (

@@ -48,26 +48,26 @@ class Student:
 
 
 def one_weight_off_by_a_part_in_a_thousand(student: Student, at: Oracle) -> None:
-    weight = student.tensors[at.weight].reshape(-1)
+    weight = student.tensors[at.weight][0].reshape(-1)  # the first channel is never a new one, which nothing would see
     weight[np.argmax(np.abs(weight))] *= 1.001
 
 
 def one_running_variance(student: Student, at: Oracle) -> None:
-    student.tensors[f"{at.statistics}.running_var"][1] *= 1.5
+    student.tensors[f"{at.statistics}.running_var"][0] *= 1.5
 
 
 def two_channels_swapped_in_one_tensor(student: Student, at: Oracle) -> None:
     weight = student.tensors[at.weight]
-    # Copies may be swapped: they do the same, however they share. So of the sums over what they read, the farthest two.
+    # Copies may be swapped: they do the same, however they share. So may new channels, which nothing reads. Hence the
+    # first channel, and the one whose sum over what it reads is the farthest from its own.
     sums = weight.reshape(len(weight), -1).sum(axis=1)
-    low, high = int(np.argmin(sums)), int(np.argmax(sums))
-    weight[[low, high]] = weight[[high, low]]
+    other = int(np.argmax(np.abs(sums - sums[0])))
+    weight[[0, other]] = weight[[other, 0]]
 
 
 def a_share_that_does_not_sum_to_1(student: Student, at: Oracle) -> None:
     weight = student.tensors[at.reader]
-    row, copy = np.argwhere(weight.reshape(*weight.shape[:2], -1)[..., 0])[-1]
-    weight[row, copy] *= 1.01
+    weight[0, np.flatnonzero(weight[0].reshape(weight.shape[1], -1)[:, 0])[-1]] *= 1.01
 
 
 def a_lost_bias(student: Student, at: Oracle) -> None:

@@ -18,6 +18,7 @@ class Oracle:
         make: builds it.
         shape: of its input, without the batch.
         wide: what is widened; each layer has copies that `reader` reads.
+        fresh: what has new channels, which `reader` reads too.
         deep: what is deepened.
         weight: a tensor that holds a weight.
         bias: a bias that is not zero.
@@ -32,6 +33,7 @@ class Oracle:
     make: Callable[[], nn.Module]
     shape: tuple[int, ...]
     wide: Mapping[str, str]
+    fresh: Mapping[str, str]
     deep: tuple[str, ...]
     weight: str
     bias: str
@@ -93,15 +95,16 @@ class Transformer(nn.Module):
 
 ORACLES = {
     "residual": Oracle(
-        Residual, (3, 6, 6), {"stem": "7", "inner": "2x"}, ("stem", "inner"), "outer.weight", "inner.bias", "norm",
-        "head.weight", "outer_norm", "head", statistics="inner_norm", padded="inner",
+        Residual, (3, 6, 6), {"stem": "7", "inner": "2x"}, {"stem": "7", "inner": "2x"}, ("stem", "inner"),
+        "outer.weight", "inner.bias", "norm", "head.weight", "outer_norm", "head",
+        statistics="inner_norm", padded="inner",
     ),
     "separable": Oracle(
-        Separable, (3, 6, 6), {"expand": "9", "mixed": "+2"}, ("deep", "mixed"), "deep.weight", "around.bias", "norm",
-        "mixed.weight", "norm", "head", statistics="deep_norm", padded="deep",
+        Separable, (3, 6, 6), {"expand": "9", "mixed": "+2"}, {"expand": "9", "mixed": "+2"}, ("deep", "mixed"),
+        "deep.weight", "around.bias", "norm", "mixed.weight", "norm", "head", statistics="deep_norm", padded="deep",
     ),
     "transformer": Oracle(
-        Transformer, (4, 5), {"embed": "2x", "inner": "14"}, ("inner",), "attention.in_proj_weight", "outer.bias",
-        "last", "outer.weight", "inner", "head",
+        Transformer, (4, 5), {"embed": "2x", "inner": "14"}, {"inner": "14"}, ("inner",),
+        "attention.in_proj_weight", "outer.bias", "last", "outer.weight", "inner", "head",
     ),
 }  # fmt: skip

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from cli.running import run
@@ -49,6 +50,7 @@ def made(oracle: Oracle, folder: Path) -> Pair:
     students = {
         "ownership": loaded.widen(oracle.wide),
         "equal": loaded.widen(oracle.wide, split="equal"),
+        "fresh": loaded.widen(oracle.fresh, split="fresh"),
         "deeper": loaded.deepen(oracle.deep, batch_norm="identity"),
     }
     for name, student in students.items():
@@ -94,6 +96,19 @@ def test_a_mutation_is_caught(
         done = run("verify", pair.teacher, spoilt, "--level", level)
         assert done.code == 1, done
         assert done.err.count("error: ") == 1
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("name", ORACLES)
+def test_a_zero_that_lets_a_new_channel_in_is_caught(
+    pairs: dict[str, Pair], name: str, level: str, tmp_path: Path
+) -> None:
+    student = Student(pairs[name].students["fresh"])
+    weight = student.tensors[pairs[name].oracle.reader]
+    unread = np.flatnonzero(~weight[0].reshape(weight.shape[1], -1).any(axis=1))
+    weight[0, unread[0]] = 1e-3
+    student.write(tmp_path / "spoilt.safetensors")
+    assert run("verify", pairs[name].teacher, tmp_path / "spoilt.safetensors", "--level", level).code == 1
 
 
 def test_a_file_that_is_only_taken_apart_and_written_again_passes(pairs: dict[str, Pair], tmp_path: Path) -> None:

@@ -67,6 +67,13 @@ def test_a_wider_student_agrees_with_dropout_on() -> None:
     assert [output.name for output in found.outputs] == ["out", "grad(x)"]
 
 
+def test_so_does_one_with_new_channels() -> None:
+    teacher, student, values = grown("fresh")
+    found = trained(teacher, student, values)
+    assert found.passed, found.error
+    assert not found.notes
+
+
 def test_the_masks_do_drop() -> None:
     teacher, student, values = grown()
     plain = trained(teacher, teacher, None).outputs[0]

@@ -89,6 +89,8 @@ GROWTHS: dict[str, Callable[[Net2Net], Net2Net]] = {
     "ownership": lambda net: net.widen(WIDE),
     "random": lambda net: net.widen(WIDE, split="random"),
     "equal": lambda net: net.widen(WIDE, split="equal"),
+    "new channels": lambda net: net.widen(WIDE, split="fresh"),
+    "new channels, then copies": lambda net: net.widen(WIDE, split="fresh").widen({"stem": "2x"}, split="random"),
     "scaled stream": lambda net: net.widen({"embed": "+4"}),
     "dirac": lambda net: net.deepen(["stem", "block.conv1"]),
     "pair": lambda net: net.deepen(["layer.up"]),
@@ -156,7 +158,7 @@ def test_a_student_that_computes_the_same_differs_nowhere(growth: str) -> None:
     assert result.samples == 2
 
 
-QUICK = ("equal", "scaled stream", "pair", "one after the other")
+QUICK = ("equal", "new channels", "scaled stream", "pair", "one after the other")
 EVERY = [pytest.param(growth, marks=() if growth in QUICK else pytest.mark.slow) for growth in GROWTHS]
 
 
@@ -186,6 +188,18 @@ def test_two_changes_are_both_named_and_what_inherits_them_is_not(mode: Mode) ->
     inherited = [layer.name for layer in result.layers if layer.error > 1e-6]
     assert "head" in inherited
     assert len(inherited) > 10
+
+
+def test_a_zero_that_is_none_is_found_where_it_lets_new_channels_in_and_what_these_hold_is_not() -> None:
+    grown = student("new channels")
+    drawn, read = tensors(grown), tensors(grown)
+    (rows,) = grown.plans[-1].tensors["block.conv1.weight"].axes[:1]
+    drawn["block.conv1.weight"][rows.later[0]] *= 2.0
+    assert found("new channels", Net2Net.from_tensors(grown.graph, drawn)).culprits == ()
+    columns = next(m for m in grown.plans[-1].tensors["block.conv2.weight"].axes if m.shares is not None)
+    read["block.conv2.weight"][0, columns.later[0]] = 0.01
+    result = found("new channels", Net2Net.from_tensors(grown.graph, read))
+    assert [layer.name for layer in result.culprits] == ["block.conv2"]
 
 
 def test_channels_that_are_exchanged_are_found_where_they_are_made() -> None:

@@ -23,7 +23,7 @@ from net2net_cli import Net2Net
 from net2net_cli.channels.labels import find_labels
 from net2net_cli.errors import GrowthRefusedError
 from net2net_cli.growth.describe import repeatable_blocks
-from net2net_cli.growth.plan import SPLITS
+from net2net_cli.growth.plan import COPYING
 from zoo.growing import TOLERANCE, WIDTHS, Teacher, cause, check_growth, new_layers, tensors_in
 
 
@@ -153,7 +153,7 @@ def check_sample(name: str, variant: Variant) -> None:
     one = teacher(name, variant)
     check_rebuilt(one)
     layers = sample(one.growable, variant.count, seed=1)
-    exact = sum(check_widening(variant, one, n, WIDTHS[i % 3], SPLITS[i % 3]) for i, n in enumerate(layers))
+    exact = sum(check_widening(variant, one, n, WIDTHS[i % 3], COPYING[i % 3]) for i, n in enumerate(layers))
     places = sample(one.growable, 1, seed=2) + sample(repeatable_blocks(one.net.graph), 1, seed=3)
     exact += sum(check_deepening(variant, one, place) for place in places)
     assert exact
@@ -177,7 +177,7 @@ def test_a_larger_network_is_rebuilt_and_a_sample_of_its_layers_grows_exactly(na
 def test_every_layer_and_block_grows_exactly(name: str) -> None:
     variant = SMALL[name]
     one = teacher(name, variant)
-    ways = [(layer, width, SPLITS[i % 3]) for layer in one.growable for i, width in enumerate(WIDTHS)]
+    ways = [(layer, width, COPYING[i % 3]) for layer in one.growable for i, width in enumerate(WIDTHS)]
     assert sum(check_widening(variant, one, *way) for way in ways) >= len(ways) - 6  # layers that make the outputs
     assert sum(check_deepening(variant, one, n) for n in [*one.growable, *repeatable_blocks(one.net.graph)])
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F  # noqa: N812 - everyone's name for it
 
 from net2net_cli import Net2Net
 from net2net_cli.errors import GrowthRefusedError, SpecError
-from net2net_cli.growth.plan import SPLITS
+from net2net_cli.growth.plan import COPYING, SPLITS
 from zoo.growing import TOLERANCE, WIDTHS, Teacher, cause, check_growth, error
 from zoo.test_zoo import shortened
 
@@ -249,7 +249,7 @@ def test_every_layer_is_widened_exactly_or_refused_for_the_reason_that_is_known(
     refused: dict[str, dict[str, str]] = {}
     for layer in growable(name):
         for width in WIDTHS:
-            for split in SPLITS:
+            for split in COPYING:
                 try:
                     student = one.net.widen({layer: width}, split=split)
                 except GrowthRefusedError as refusal:
@@ -363,7 +363,7 @@ class ReadAsAMatrix(nn.Module):
 def test_without_a_norm_a_linear_layer_makes_room_for_any_width_of_a_tied_embedding() -> None:
     torch.manual_seed(0)
     one = Teacher.on(ReadAsAMatrix(), (tokens(),))
-    for split in SPLITS:
+    for split in COPYING:
         student = one.net.widen({"embed": 3}, split=split)
         check_growth(one, student, ["embed", "proj"])
     wider = student.widen({"embed": "+1"}, seed=3)  # some channels have two copies, others one

@@ -21,7 +21,7 @@ from benchmarks.coverage.networks import is_slim, slim
 from net2net_cli import Net2Net
 from net2net_cli.errors import GrowthRefusedError
 from net2net_cli.growth.describe import repeatable_blocks
-from net2net_cli.growth.plan import SPLITS
+from net2net_cli.growth.plan import COPYING
 from zoo.growing import WIDTHS, Teacher, cause, check_growth, new_layers
 
 
@@ -149,7 +149,7 @@ def check_sample(name: str, variant: Variant, count: int) -> None:
     rng = np.random.default_rng(len(name))
     exact = 0
     for layer in sample(one.growable, count, seed=1):
-        width, split = WIDTHS[int(rng.integers(3))], SPLITS[int(rng.integers(3))]
+        width, split = WIDTHS[int(rng.integers(3))], COPYING[int(rng.integers(3))]
         exact += check_widening(variant, one, layer, width, split) is None
     exact += sum(check_deepening(one, layer) is None for layer in sample(one.growable, 2, seed=2))
     exact += sum(check_deepening(one, block) is None for block in sample(repeatable_blocks(one.net.graph), 1, seed=3))
@@ -171,7 +171,7 @@ def test_every_layer_of_each_family_is_widened_exactly(
     refused: dict[str, int] = {}
     for i, layer in enumerate(one.growable):
         for j, width in enumerate(WIDTHS):
-            why = check_widening(FAMILIES[name], one, layer, width, SPLITS[(i + j) % 3])
+            why = check_widening(FAMILIES[name], one, layer, width, COPYING[(i + j) % 3])
             if why is not None:
                 kind = re.sub(r"`[^`]+`", "…", why)
                 refused[kind] = refused.get(kind, 0) + 1
@@ -203,10 +203,13 @@ def test_a_sample_of_the_layers_of_other_variants_grows_exactly(name: str) -> No
 @pytest.mark.parametrize("name", FAMILIES)
 def test_all_layers_of_each_family_grow_exactly_at_once(name: str) -> None:
     one = teacher(name, FAMILIES[name])
-    for width, split in zip(WIDTHS, SPLITS, strict=True):
+    for width, split in zip(WIDTHS, COPYING, strict=True):
         student = one.net.widen({"**": width}, split=split, where_possible=True)
         wider = [n for n in one.growable if student.graph.by_name[n].op != one.net.graph.by_name[n].op]
         assert len(wider) >= len(one.growable) / 2
         check_growth(one, student, wider if width == "1.5x" else [])
+    fresh = one.net.widen({"**": "1.5x"}, split="fresh", where_possible=True)
+    check_growth(one, fresh, [])
+    assert all(fresh.graph.by_name[n].op != one.net.graph.by_name[n].op for n in one.growable)
     places = [n for n in one.growable if not isinstance(tried(one, lambda n=n: one.net.deepen([n])), str)]  # type: ignore[misc]
     check_growth(one, one.net.deepen(places), [], train=False, tolerance=1e-9)

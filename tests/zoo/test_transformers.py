@@ -9,7 +9,7 @@ from torchvision import models
 
 from net2net_cli import Net2Net
 from net2net_cli.errors import GrowthRefusedError, TraceError, UsageError
-from net2net_cli.growth.plan import SPLITS, Split
+from net2net_cli.growth.plan import COPYING, Split
 
 
 def vit(layers: int = 3, *, hidden: int = 24, heads: int = 3, mlp: int = 40) -> nn.Module:
@@ -100,7 +100,7 @@ def test_a_width_that_a_layer_has_not_is_named_with_those_it_has() -> None:
         net.widen({"**:hats": "2x"})
 
 
-@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("split", COPYING)
 def test_a_wider_stream_computes_the_same_in_single_precision_as_stored(split: Split) -> None:
     teacher = awake(vit())
     student = Net2Net.from_module(teacher.float(), images().float()).widen({"conv_proj": "+16"}, split=split)
@@ -108,7 +108,7 @@ def test_a_wider_stream_computes_the_same_in_single_precision_as_stored(split: S
     assert error(teacher.double(), student.to_module(dtype=torch.float64)) <= 5e-7
 
 
-@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("split", COPYING)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_copies_of_a_stream_are_exact_in_every_stored_type(split: Split, dtype: torch.dtype) -> None:
     teacher = awake(vit()).to(dtype)

@@ -14,7 +14,7 @@ from net2net_cli import Net2Net
 from net2net_cli.channels.groups import Groups
 from net2net_cli.channels.labels import find_labels
 from net2net_cli.errors import GrowthRefusedError
-from net2net_cli.growth.plan import SPLITS
+from net2net_cli.growth.plan import COPYING
 from zoo.growing import TOLERANCE, WIDTHS, Teacher, cause, check_growth, error, new_layers, outputs
 from zoo.networks import ENTRIES
 
@@ -54,7 +54,7 @@ def test_every_layer_is_widened_exactly_or_refused_for_the_reason_that_is_known(
     refused: dict[str, dict[str, str]] = {}
     for layer in one.growable:
         for width in WIDTHS:
-            for split in SPLITS:
+            for split in COPYING:
                 try:
                     student = one.net.widen({layer: width}, split=split)
                 except GrowthRefusedError as refusal:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from net2net_cli.architecture.flow import Axes, Channels, Flow
+from net2net_cli.architecture.flow import Axes, Channels, Flow, all_known
 from net2net_cli.architecture.ops.base import Call, Input, Op, TensorSlot, attributes, op
 from net2net_cli.architecture.shapes import Shape
 
@@ -17,6 +17,8 @@ class Elementwise(Op):
     folds: ClassVar[bool] = True
     idempotent: ClassVar[bool] = False
     """φ(φ(x)) = φ(x): an identity layer may stand behind it."""
+    partial: ClassVar[bool] = False
+    """Whether there are numbers of which it makes no finite number."""
 
     def pair_scale(self) -> float | None:
         """The s with φ(x) − φ(−x) = s·x for every x, or None; 1 for ReLU, GELU, SiLU and Hardswish."""
@@ -26,6 +28,8 @@ class Elementwise(Op):
         return inputs[0]
 
     def flow(self, f: Flow, *inputs: Channels) -> Axes:
+        if self.partial:
+            all_known(f, inputs[0])
         return inputs[0].axes
 
 
@@ -304,20 +308,21 @@ class Unary(Elementwise):
         return Call(f"torch.{self.name}", (Input(0),))
 
 
-def _unary(name: str, formula: str, *more: str, idempotent: bool = False) -> None:
+def _unary(name: str, formula: str, *more: str, idempotent: bool = False, partial: bool = False) -> None:
     methods = dict.fromkeys((f"torch.{name}", f"Tensor.{name}", f"Tensor.{name}_", *more), "input")
-    body = {"__doc__": formula, "__module__": __name__, "functions": methods, "idempotent": idempotent}
+    known = {"functions": methods, "idempotent": idempotent, "partial": partial}
+    body = {"__doc__": formula, "__module__": __name__, **known}
     op(name)(type(name, (Unary,), body))
 
 
 _unary("exp", "eˣ.")
-_unary("log", "Natural logarithm.")
-_unary("sqrt", "√x.")
-_unary("rsqrt", "1/√x.")
+_unary("log", "Natural logarithm.", partial=True)
+_unary("sqrt", "√x.", partial=True)
+_unary("rsqrt", "1/√x.", partial=True)
 _unary("abs", "|x|.", "operator.abs", idempotent=True)
 _unary("neg", "−x.", "operator.neg")
 _unary("square", "x².")
-_unary("reciprocal", "1/x.")
+_unary("reciprocal", "1/x.", partial=True)
 _unary("sin", "Sine.")
 _unary("cos", "Cosine.")
 _unary("erf", "Error function.")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
-from net2net_cli.architecture.flow import Axes, Channels, Flow
+from net2net_cli.architecture.flow import Axes, Channels, Flow, all_known
 from net2net_cli.architecture.ops.base import Call, Input, Op, TensorSlot, op
 from net2net_cli.architecture.shapes import Batch, Dim, Shape
 
@@ -151,6 +151,11 @@ class Div(Binary):
     operator = "truediv"
     functions: ClassVar = _forms("div", "operator.truediv", "operator.itruediv", "torch.true_divide")
 
+    def flow(self, f: Flow, *inputs: Channels) -> Axes:
+        for divisor in inputs[1:]:
+            all_known(f, divisor)
+        return super().flow(f, *inputs)
+
 
 @op("pow")
 class Pow(Binary):
@@ -162,6 +167,12 @@ class Pow(Binary):
         "torch.pow": "input other",
         "Tensor.pow": "input other",
     }
+
+    def flow(self, f: Flow, *inputs: Channels) -> Axes:
+        if self.scalar is None or self.scalar < 0 or self.scalar % 1:
+            for x in inputs:
+                all_known(f, x)
+        return super().flow(f, *inputs)
 
 
 @op("rsub")
@@ -182,6 +193,10 @@ class ReverseDiv(Binary):
 
     tensors_taken = (1,)
 
+    def flow(self, f: Flow, *inputs: Channels) -> Axes:
+        all_known(f, inputs[0])
+        return super().flow(f, *inputs)
+
     def call(self, shapes: tuple[Shape, ...]) -> Call:
         return Call("operator.truediv", (self.scalar, Input(0)))
 
@@ -191,6 +206,11 @@ class ReversePow(Binary):
     """number to the power of x."""
 
     tensors_taken = (1,)
+
+    def flow(self, f: Flow, *inputs: Channels) -> Axes:
+        if self.scalar is None or self.scalar <= 0:
+            all_known(f, inputs[0])
+        return super().flow(f, *inputs)
 
     def call(self, shapes: tuple[Shape, ...]) -> Call:
         return Call("operator.pow", (self.scalar, Input(0)))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from net2net_cli.architecture.flow import Axes, Channels, Flow
+from net2net_cli.architecture.flow import Axes, Channels, Flow, all_known
 from net2net_cli.architecture.ops.base import Op, op
 from net2net_cli.architecture.shapes import Shape, fixed
 
@@ -190,6 +190,11 @@ class LPPool(Window):
         outer = len(x) - self.rank
         windows = zip(x[outer:], self.kernel_size, self.stride, strict=True)
         return (*x[:outer], *(_pooled(fixed(n), k, s, 0, ceil=self.ceil_mode) for n, k, s in windows))
+
+    def flow(self, f: Flow, *inputs: Channels) -> Axes:
+        if self.norm_type <= 0 or self.norm_type % 1:
+            all_known(f, inputs[0])
+        return super().flow(f, *inputs)
 
 
 @op("LPPool1d", module="torch.nn.LPPool1d")

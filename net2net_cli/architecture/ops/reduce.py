@@ -84,16 +84,19 @@ class Sum(Reduction):
 class AMax(Reduction):
     """Largest element over axes: copies change nothing."""
 
+    reading = "takes the largest of it"
     functions: ClassVar = _forms("amax")
 
     def reduce(self, f: Flow, axis: Any) -> None:
-        """Nothing is needed: the largest of copies is the largest of the originals."""
+        """Copies may come in any number: the largest of copies is the largest of the originals."""
+        f.known(axis, self.reading)
 
 
 @op("amin")
 class AMin(AMax):
     """Smallest element over axes: copies change nothing."""
 
+    reading = "takes the smallest of it"
     functions: ClassVar = _forms("amin")
 
 

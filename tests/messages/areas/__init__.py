@@ -2,6 +2,6 @@
 
 ORDER = (
     *("usage", "inputs", "checkpoints", "specs", "ops", "importing", "tracing", "modules", "code"),
-    *("widening", "proof", "deepening", "targets", "machine", "proving", "training"),
+    *("widening", "fresh", "proof", "deepening", "targets", "machine", "proving", "training"),
 )
 """The modules, in the order in which `docs/MESSAGES.md` shows them within one exit code."""

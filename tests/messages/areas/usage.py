@@ -25,6 +25,7 @@ COMMAND_LINE = (
     Example("net2net widen"),
     Example("net2net export teacher.safetensors --to onnx -o net.onnx"),
     Example("net2net widen teacher.safetensors conv1=2x --noise inf -o student.safetensors"),
+    Example("net2net widen teacher.safetensors conv1=2x --split fresh --noise 0.1 -o student.safetensors"),
     Example("net2net import model.py:Net --kwarg width -o teacher.safetensors"),
     Example("net2net inspect teacher.json --spec other.json"),
     Example("net2net verify teacher.safetensors student.safetensors --level proof --device cuda"),
