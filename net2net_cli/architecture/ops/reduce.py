@@ -152,7 +152,9 @@ class Norm(Reduction):
 
     def reduce(self, f: Flow, axis: Any) -> None:
         """The largest and the smallest of copies are those of the originals; the other norms count them."""
-        if not math.isinf(self.p):
+        if math.isinf(self.p):
+            f.known(axis, self.reading)
+        else:
             f.mix(axis, self.reading)
 
     def call(self, shapes: tuple[Shape, ...]) -> Call:
