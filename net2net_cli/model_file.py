@@ -87,10 +87,11 @@ class FiniteTensors:
         self._check(name, array)
         return array
 
-    def read_part(self, name: str, start: int, out: np.ndarray) -> None:
-        """Fill `out` with elements from `start` on; errors as `read`, for these elements."""
-        self._tensors.read_part(name, start, out)
-        self._check(name, out)
+    def read_part(self, name: str, start: int, *outs: np.ndarray) -> None:
+        """Fill `outs` with elements from `start` on; errors as `read`, for these elements."""
+        self._tensors.read_part(name, start, *outs)
+        for out in outs:
+            self._check(name, out)
 
     def _check(self, name: str, array: np.ndarray) -> None:
         if not all_finite(array):

@@ -148,9 +148,12 @@ class Graph:
 
     def tensors(self) -> Iterator[tuple[str, Layer, str, TensorSlot]]:
         """Every tensor once: its name in the state dict, the layer that owns it, the op's name for it, and its slot."""
-        for layer in self.layers:
-            for key, slot in layer.own_tensors().items():
-                yield layer.tensor_name(key), layer, key, slot
+        return iter(self._tensors)
+
+    @cached_property
+    def _tensors(self) -> tuple[tuple[str, Layer, str, TensorSlot], ...]:
+        owned = ((layer, key, slot) for layer in self.layers for key, slot in layer.own_tensors().items())
+        return tuple((layer.tensor_name(key), layer, key, slot) for layer, key, slot in owned)
 
     def shares_tensors(self, name: str) -> bool:
         """Whether a layer uses tensors of another one, or another one its."""

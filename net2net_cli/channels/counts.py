@@ -88,12 +88,13 @@ class _Component:
         self.fixed[labels.classes :] = True
         self.rules = list(labels.tails.items())
         self.barred = labels.barred
-        self.where: dict[int, list[int]] = {}
-        for number, row in enumerate(self.rows):
-            for member in distinct(row.sections).tolist():
-                self.where.setdefault(member, []).append(number)
-        self.where.pop(labels.nothing, None)
         size = self.frozen.size
+        self._rows_of, self._row_of = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
+        for number, row in enumerate(self.rows):
+            members = distinct(row.sections)
+            self._rows_of[members] += 1
+            self._row_of[members] = number
+        self.members = np.flatnonzero(self._rows_of[: labels.nothing])
         asked = ((r, i, section) for r in rows if r.target is not None for i, section in enumerate(r.sections))
         self.asked = [(r, i, np.bincount(section, minlength=size)) for r, i, section in asked]
 
@@ -148,9 +149,9 @@ class _Component:
 
     def _alone(self, classes: Ints) -> bool:
         """Whether each class stands in one row once, so that several may be drawn together."""
-        if any(len(self.where[c]) > 1 for c in classes.tolist()):
+        if (self._rows_of[classes] > 1).any():
             return False
-        row = self.rows[self.where[int(classes[0])][0]]
+        row = self.rows[self._row_of[classes[0]]]
         return bool(np.isin(row.sections, classes).sum() == classes.size)
 
     @staticmethod
@@ -262,10 +263,9 @@ def solve(labels: Labels, demands: Sequence[Demand], rng: np.random.Generator) -
 
 def _settle(component: _Component, counts: Ints, ones: Ints, rng: np.random.Generator) -> None:
     """Copies for one component, in several attempts, since the draw may run into a dead end."""
-    members = np.array(list(component.where), dtype=np.int64)
     failure: NoCountsError | None = None
     for _ in range(ATTEMPTS):
-        counts[members] = ones[members]
+        counts[component.members] = ones[component.members]
         component.fill(counts)
         try:
             component.repair(counts, rng)

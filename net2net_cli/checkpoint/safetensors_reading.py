@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _HASH_BLOCK = 1 << 20
+_MOST_BUFFERS = 1024
+"""That one call reads into: what Linux, macOS and POSIX's `IOV_MAX` allow."""
 
 
 class OpenCheckpoint:
@@ -49,6 +51,7 @@ class OpenCheckpoint:
         self._file = file
         self._state = _state(file)
         self._starts = {name: data_start + offset for name, offset in header.offsets.items()}
+        self._places: dict[str, tuple[int, np.dtype[np.generic], int]] = {}
         self._seeking = threading.Lock()
         self._hashing = threading.Lock()
         self._digest: str | None = None
@@ -70,33 +73,48 @@ class OpenCheckpoint:
         flat.flags.writeable = False
         return flat.reshape(info.shape)
 
-    def read_part(self, name: str, start: int, out: np.ndarray) -> None:
-        """Fill `out`, one-dimensional and of the tensor's type, with its elements from `start` on; errors as `read`."""
-        stored = self._stored(name)
-        info = self.tensors[stored]
+    def read_part(self, name: str, start: int, *outs: np.ndarray) -> None:
+        """Fill arrays, one after another, with the tensor's elements from `start` on; errors as `read`.
+
+        Args:
+            name: of the tensor.
+            start: the first element.
+            outs: each one-dimensional, contiguous and of the tensor's type.
+        """
+        begin, dtype, count = self._places.get(name) or self._place(name)
         if self._file.closed:
             raise ValueError(f"{self.path} is closed")
-        if out.dtype != info.numpy_dtype or start + out.size > math.prod(info.shape):
-            raise AssertionError(f"{out.size} elements of {out.dtype} from {start} on are asked of {name}, {info}")
-        if out.size:
-            self._fill(self._starts[stored] + start * out.itemsize, out.view(np.uint8).data)
+        stop = start
+        for out in outs:
+            stop += out.size
+            if out.dtype != dtype or stop > count:
+                raise AssertionError(f"{out.size} elements of {out.dtype} up to {stop} of {name}: {count} of {dtype}")
+        self._fill(begin + start * dtype.itemsize, [out.view(np.uint8).data for out in outs if out.size])
 
-    def _fill(self, offset: int, buffer: memoryview) -> None:
+    def _place(self, name: str) -> tuple[int, np.dtype[np.generic], int]:
+        """Where a tensor begins, its type, and how many elements it has; looked up once."""
+        stored = self._stored(name)
+        info = self.tensors[stored]
+        place = self._places[name] = self._starts[stored], info.numpy_dtype, math.prod(info.shape)
+        return place
+
+    def _fill(self, offset: int, buffers: list[memoryview]) -> None:
         try:
-            while buffer:
-                count = self._read_at(offset, buffer)
+            while buffers:
+                count = self._read_at(offset, buffers[:_MOST_BUFFERS])
                 if not count:
                     raise _changed(self.path, "was cut short")
-                offset, buffer = offset + count, buffer[count:]
+                offset, buffers = offset + count, _unfilled(buffers, count)
         except OSError as error:
             raise explain_os_error(error, self.path, "read") from error
 
-    def _read_at(self, offset: int, buffer: memoryview) -> int:
+    def _read_at(self, offset: int, buffers: list[memoryview]) -> int:
+        """Read into buffers, one after another; returns how many bytes, which may be fewer than they take."""
         if hasattr(os, "preadv"):
-            return os.preadv(self._file.fileno(), [buffer], offset)
+            return os.preadv(self._file.fileno(), buffers, offset)
         with self._seeking:
             self._file.seek(offset)
-            return self._file.readinto(buffer) or 0
+            return self._file.readinto(buffers[0]) or 0
 
     def sha256(self) -> str:
         """The SHA-256 of the whole file in hex, computed once; may run in a thread of its own.
@@ -145,12 +163,21 @@ class OpenCheckpoint:
         block = memoryview(bytearray(_HASH_BLOCK))
         offset = 0
         try:
-            while count := self._read_at(offset, block):
+            while count := self._read_at(offset, [block]):
                 digest.update(block[:count])
                 offset += count
         except OSError as error:
             raise explain_os_error(error, self.path, "read") from error
         return digest.hexdigest()
+
+
+def _unfilled(buffers: list[memoryview], count: int) -> list[memoryview]:
+    """What is left of buffers, once `count` bytes have gone into them."""
+    for number, buffer in enumerate(buffers):
+        if count < len(buffer):
+            return [buffer[count:], *buffers[number + 1 :]]
+        count -= len(buffer)
+    return []
 
 
 def _state(file: FileIO) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from typer.core import TyperGroup
 
+from net2net_cli.cli.conversion import read_plainly
 from net2net_cli.cli.printing import close_stdout, flush, print_error
 from net2net_cli.errors import ExitCode, Net2NetError, UsageError
 
@@ -32,6 +33,10 @@ class TerminatedError(BaseException):
 
 class CommandGroup(TyperGroup):
     """The commands, with one way out for all that can go wrong in them."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """What stands in front of a command."""
+        return read_plainly(super().get_params(ctx))
 
     def main(self, args: Any = None, *rest: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         """Run a command; ends the process unless `standalone_mode` is off."""

@@ -172,9 +172,11 @@ def _check_trusted(asked: Growth, teacher: Net2Net, student: Net2Net) -> None:
 
 
 def _report(asked: Growth, teacher: Net2Net, student: Net2Net, comparison: Comparison | None) -> None:
+    printer = asked.printer
+    if printer.silent:
+        return
     from net2net_cli.cli.growth_report import growth_payload, growth_text, headline, plan_text
 
-    printer = asked.printer
     _tell_notes(printer, [note for plan in student.plans for note in plan.notes])
     inexact = [plan.operation.name for plan in student.plans if not plan.operation.exact]
     if inexact:

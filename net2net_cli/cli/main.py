@@ -9,6 +9,7 @@ import typer
 
 from net2net_cli.cli import apply, deepen, diff, env, export, grow, import_, inspect, random_pad, schema, verify, widen
 from net2net_cli.cli.boundary import CommandGroup
+from net2net_cli.cli.conversion import Command
 from net2net_cli.cli.options import settings
 
 app = typer.Typer(
@@ -43,7 +44,7 @@ def net2net(
 
 
 def _add(name: str, command: Any, epilog: str) -> None:
-    app.command(name, epilog=epilog, context_settings=settings())(command)
+    app.command(name, cls=Command, epilog=epilog, context_settings=settings())(command)
 
 
 _add("import", import_.import_, import_.EXAMPLES)

@@ -36,6 +36,11 @@ class Printer:
     verbose: bool = False
     json: bool = False
 
+    @property
+    def silent(self) -> bool:
+        """Whether nobody is told what was done."""
+        return self.quiet and not self.json
+
     def say(self, text: str) -> None:
         """Tell a person what happens."""
         self._say("", text)
@@ -59,7 +64,7 @@ class Printer:
 
     def summary(self, text: str, payload: Mapping[str, Any]) -> None:
         """What was done: a table that `--quiet` leaves out, or the JSON object."""
-        if self.json or not self.quiet:
+        if not self.silent:
             self.data(text, payload)
 
     def object(self, payload: Mapping[str, Any]) -> None:

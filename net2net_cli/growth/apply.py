@@ -197,6 +197,7 @@ def _gathered(tensor: TensorPlan, source: Source, seed: int, memory: Memory) -> 
     step = max(1, min(per_section, size // max(1, row_bytes)))
     touch = _Touch(tensor, maps, source, seed, step, memory)
     mean_row = _mean_row(source.whole()) if 0 in maps and maps[0].position.min(initial=0) < 0 else None
+    in_order = _in_order(maps[0].position[0]) if 0 in maps and not wide else None
     for section in range(sections):
         places = {m.axis: m.position[section if m.axis == 1 else 0] for m in tensor.axes}
         for start in range(section * per_section, (section + 1) * per_section, step):
@@ -204,26 +205,37 @@ def _gathered(tensor: TensorPlan, source: Source, seed: int, memory: Memory) -> 
             block = (
                 _gather_wide(source.whole(), start, stop, places, mean_row)
                 if wide
-                else _gather(source, start, stop, places, memory)
+                else _gather(source, start, stop, places, in_order, memory)
             )
             yield np.ascontiguousarray(touch(block, section, start, stop).astype(source.dtype, copy=False))
 
 
-def _gather(source: Source, start: int, stop: int, places: Mapping[int, Ints], memory: Memory) -> Array:
-    """Rows start … stop of the student, gathered along each axis."""
-    low, high = start, stop
-    if 0 in places:
-        places = {**places, 0: places[0][start:stop]}
-        low, high = int(places[0].min()), int(places[0].max()) + 1
-        places[0] = places[0] - low
-    rows = source.rows(low, high, partial(memory.array, "source") if places else memory.block)
+def _in_order(position: Ints) -> list[int] | None:
+    """Positions from the lowest up, of which none is left out; None where they stand otherwise."""
+    steps = np.diff(position)
+    return position.tolist() if ((steps == 0) | (steps == 1)).all() else None
+
+
+def _gather(
+    source: Source, start: int, stop: int, places: Mapping[int, Ints], in_order: list[int] | None, memory: Memory
+) -> Array:
+    """Rows start … stop of the student, gathered along each axis; `in_order` as `_in_order` finds it for axis 0."""
+    further = {axis: place for axis, place in places.items() if axis}
+    if 0 not in places:
+        rows = source.rows(start, stop, partial(memory.array, "source") if further else memory.block)
+    elif in_order is not None and source.reads_in_place(in_order[stop - 1] - in_order[start] + 1):
+        rows = source.in_place(in_order[start:stop], partial(memory.array, "source") if further else memory.block)
+    else:
+        at = places[0][start:stop]
+        low, high = int(at.min()), int(at.max()) + 1
+        rows, further = source.rows(low, high, partial(memory.array, "source")), {0: at - low, **further}
     bits = rows.view(_BITS[source.dtype.itemsize])  # which numpy moves faster than bfloat16 and its like
-    for number, axis in enumerate(sorted(places), start=1):
-        shape = (*bits.shape[:axis], places[axis].size, *bits.shape[axis + 1 :])
-        last = number == len(places)
+    for number, axis in enumerate(sorted(further), start=1):
+        shape = (*bits.shape[:axis], further[axis].size, *bits.shape[axis + 1 :])
+        last = number == len(further)
         out = memory.block(shape, bits.dtype) if last else memory.array(f"axis {axis}", shape, bits.dtype)
         # Positions are in range, as the proof has found; with another mode, numpy would gather into memory of its own.
-        bits = np.take(bits, places[axis], axis=axis, out=out, mode="clip")
+        bits = np.take(bits, further[axis], axis=axis, out=out, mode="clip")
     return bits.view(source.dtype)
 
 
@@ -258,7 +270,7 @@ class _Touch:
     def __init__(
         self, tensor: TensorPlan, maps: Mapping[int, AxisMap], source: Source, seed: int, step: int, memory: Memory
     ) -> None:
-        self.tensor, self.maps, self.step, self.memory = tensor, maps, step, memory
+        self.tensor, self.maps, self.step = tensor, maps, step
         self.rng = generator(seed, tensor.name, "shares")
         self.redraw = generator(seed, tensor.name, "fill")
         self.noise = generator(seed, tensor.name, "noise")
@@ -288,12 +300,10 @@ class _Touch:
         rows = self.tensor.shape[0] // reading.position.shape[0]
         if self.deal is None or section != self.section:
             self.section, self.deal = section, Deal(reading.sharing[section], rows, self.rng)
-        bits = block.view(_BITS[block.itemsize])
-        clear_or_keep = np.zeros((2, prod(block.shape[2:])), dtype=bits.dtype)
-        clear_or_keep[1] = np.iinfo(bits.dtype).max
-        mask = self.memory.array("shares", (*block.shape[:2], clear_or_keep.shape[1]), bits.dtype)
         first = section * rows
-        bits &= self.deal.owned(start - first, stop - first, clear_or_keep, out=mask).reshape(bits.shape)
+        slices = _slices(block)
+        for places in self.deal.left_out(start - first, stop - first):
+            _clear(slices, places)
         return block
 
     def _shared_rows(self, block: Array, reading: AxisMap, start: int) -> Array:
@@ -353,6 +363,21 @@ def _rms(source: Array) -> float:
 
 
 _BITS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+
+
+def _slices(block: Array) -> Array:
+    """A block `(rows, width, …)` as `(rows · width,)` items that each hold a slice; the same memory."""
+    assert block.flags.c_contiguous
+    size = prod(block.shape[2:]) * block.itemsize
+    return block.reshape(-1).view(_BITS.get(size, f"V{size}"))
+
+
+def _clear(items: Array, places: Ints) -> None:
+    """Clear the bits of some."""
+    if items.dtype.kind == "V":
+        np.put(items, places, np.zeros(1, items.dtype), mode="clip")  # faster for these, and slower for numbers
+    else:
+        items[places] = 0
 
 
 def _kept(block: Array, kept: Array) -> Array:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import math
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -87,6 +86,8 @@ def parse_recipe(text: str, *, where: str) -> list[Instruction]:
     Raises:
         InputError: it is no recipe; names the operation and what was needed.
     """
+    import tomllib  # not at the top: proofs need only `instruction`
+
     try:
         found = tomllib.loads(text)
     except (ValueError, RecursionError) as wrong:  # not its own error alone: a number may have too many digits

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from math import prod
 from threading import Lock
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from net2net_cli.checkpoint.background import Background
 from net2net_cli.growth.apply import Array, Grown, ReusedMemory
@@ -68,10 +68,10 @@ def different_tensors(
     differences: dict[str, BitDifference] = {}
 
     def work() -> None:
-        memory = ReusedMemory(BLOCK_BYTES)
+        memory, held = ReusedMemory(BLOCK_BYTES), _Held()
         try:
             for name in shared:
-                difference = _difference(name, expected, found, memory, shared)
+                difference = _difference(name, expected, found, memory, held, shared)
                 if difference is not None:
                     differences[name] = difference
         except BaseException:
@@ -113,6 +113,27 @@ class _Shared:
                 self._on_bytes(size)
 
 
+class _Held:
+    """Where what was written is read to: a `bytearray`, which is compared twice as fast as an array."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+        self._array: Array | None = None
+
+    def array(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+        """The same memory each time, as long as the size is the same."""
+        size = prod(shape) * np.dtype(dtype).itemsize
+        if len(self._bytes) != size:
+            self._bytes = bytearray(size)
+        self._array = np.ndarray(shape, dtype, self._bytes)
+        return self._array
+
+    def equals(self, flat: Array, wanted: Array) -> bool:
+        """Whether an array that was read has the same bits as another one; one of tensors in memory is copied first."""
+        there: Any = self._bytes if flat is self._array else flat.tobytes()
+        return bool(there == _bytes(wanted).data)
+
+
 def _workers(expected: Tensors, tensors: int) -> int:
     """How many threads; one where whole tensors are in memory at a time, as in the middle of several growths."""
     if isinstance(expected, Grown) and isinstance(expected.teacher, Grown):
@@ -126,7 +147,7 @@ def _processors() -> int:
 
 
 def _difference(
-    name: str, expected: Tensors, found: Tensors, memory: ReusedMemory, shared: _Shared
+    name: str, expected: Tensors, found: Tensors, memory: ReusedMemory, held: _Held, shared: _Shared
 ) -> BitDifference | None:
     """Block by block; unfinished where another thread has failed."""
     written = Source(found, name, whole_from=0)
@@ -135,8 +156,8 @@ def _difference(
     at = count = 0
     for block in _blocks(expected, name, memory):
         wanted = np.ascontiguousarray(block).reshape(-1)
-        there = written.elements(at, at + wanted.size, partial(memory.array, "written"))
-        if not _equal(wanted, there):
+        there = written.elements(at, at + wanted.size, held.array)
+        if not held.equals(there, wanted):
             places = np.flatnonzero((_bytes(wanted) != _bytes(there)).reshape(wanted.size, -1).any(axis=1))
             place = int(places[0])
             first = first or (at + place, _element(wanted, place), _element(there, place))
@@ -155,15 +176,6 @@ def _difference(
 
 def _blocks(tensors: Tensors, name: str, memory: ReusedMemory) -> Iterator[Array]:
     return tensors.blocks(name, memory) if isinstance(tensors, Grown) else iter([tensors.read(name)])
-
-
-def _equal(a: Array, b: Array) -> bool:
-    """Whether flat arrays have the same bits; eight bytes at a time, which is as fast as memory is."""
-    a, b = _bytes(a), _bytes(b)
-    words = a.size // 8 * 8
-    if (a[:words].view(np.uint64) != b[:words].view(np.uint64)).any():
-        return False
-    return bool((a[words:] == b[words:]).all())
 
 
 def _bytes(flat: Array) -> Array:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from net2net_cli.channels.unions import Ints
+from net2net_cli.channels.unions import Ints, distinct
 from net2net_cli.growth.plan import Split
 
 Floats = npt.NDArray[np.float64]
@@ -17,6 +16,9 @@ Shares = npt.NDArray[np.float64] | npt.NDArray[np.bool_]
 
 ORDERS = 64
 """Random orders of the rows that are dealt out; positions draw one of them each, and a random start."""
+
+PLACES = 1 << 16
+"""How many slices of rows are listed at a time: few enough to stay in the processor's cache."""
 
 
 def generator(seed: int, *names: str) -> np.random.Generator:
@@ -67,7 +69,7 @@ def share_rows(split: Split, position: Ints, rows: int, step: int, rng: np.rando
     for start in range(0, rows, step):
         block = range(start, min(rows, start + step))
         if deal is not None:
-            yield deal.owned(block.start, block.stop, np.array([False, True]))
+            yield deal.owned(block.start, block.stop)
         elif split == "fresh":
             yield np.broadcast_to(number == 0, (len(block), position.size))
         elif split == "random":
@@ -80,7 +82,7 @@ class Deal:
     """`ownership`: which copy of a position gets the whole of it, in each row; the others get nothing.
 
     Row after row a position goes to its copies in turn. In which order the rows come is one of `ORDERS` random orders,
-    and which copy is the first is random too; so a column of shares is one of few, which are looked up.
+    and which copy is the first is random too; so the copies of a position fare in one of few ways, which are looked up.
 
     Args:
         position: `(width,)` teacher slice of each student slice.
@@ -89,37 +91,85 @@ class Deal:
     """
 
     def __init__(self, position: Ints, rows: int, rng: np.random.Generator) -> None:
-        number, copies = copy_numbers(position)
-        self.orders = np.argsort(rng.random((ORDERS, rows)), axis=1).astype(np.int32)
+        orders = np.argsort(rng.random((ORDERS, rows)), axis=1)
         size = int(position.max(initial=-1)) + 1
-        order, start = rng.integers(ORDERS, size=size), rng.integers(1 << 30, size=size)
-        turn = (number - start[position]) % copies
-        stride = int(copies.max(initial=1)) + 1
-        column = (copies * stride + turn) * ORDERS + order[position]
-        column[copies == 1] = -1
-        columns, self.column = np.unique(column, return_inverse=True)
-        self.contested = columns >= 0
-        contested = columns[self.contested]
-        self.order = contested % ORDERS
-        self.copies, self.turn = (a.astype(np.int32) for a in np.divmod(contested // ORDERS, stride))
+        order, first = rng.integers(ORDERS, size=size), rng.integers(1 << 30, size=size)
+        self.width = position.size
+        copies = copy_numbers(position)[1]
+        slices = np.argsort(position, kind="stable")
+        self._contested = []
+        for count in distinct(copies[copies > 1]).tolist():
+            members = slices[copies[slices] == count].reshape(-1, count)
+            which = position[members[:, 0]]
+            self._contested.append(_Contested(members, orders, order[which], first[which] % count))
 
-    def owned(
-        self, start: int, stop: int, values: npt.NDArray[Any], out: npt.NDArray[Any] | None = None
-    ) -> npt.NDArray[Any]:
-        """Whether each slice gets its position, in rows start … stop.
+    def left_out(self, start: int, stop: int) -> Iterator[Ints]:
+        """Which slices get nothing in rows start … stop, as `(row - start) · width + slice`, some at a time."""
+        for contested in self._contested:
+            step = max(1, PLACES // len(contested.members))
+            for low in range(start, stop, step):
+                high = min(low + step, stop)
+                yield from contested.left_out(low, high, np.arange(low - start, high - start)[:, None] * self.width)
+
+    def owned(self, start: int, stop: int) -> npt.NDArray[np.bool_]:
+        """`(stop - start, width)`: whether each slice gets its position, in rows start … stop."""
+        owned = np.ones((stop - start) * self.width, dtype=bool)
+        for places in self.left_out(start, stop):
+            owned[places] = False
+        return owned.reshape(stop - start, self.width)
+
+
+class _Contested:
+    """Positions that have equally many copies.
+
+    Attributes:
+        members: `(positions, copies)` the slices that are copies of each position.
+    """
+
+    def __init__(self, members: Ints, orders: Ints, order: Ints, first: Ints) -> None:
+        """Look for those that fare alike.
+
+        Args:
+            members: see above.
+            orders: `(ORDERS, rows)`.
+            order: `(positions,)` which order each goes by.
+            first: `(positions,)` the copy that comes first in it.
+        """
+        self.members, self._orders = members, orders
+        ways, self._way = np.unique(first * ORDERS + order, return_inverse=True)
+        self._first, self._order = np.divmod(ways, ORDERS)
+        steps = distinct(np.diff(members, axis=1))
+        self._step = int(steps[0]) if steps.size == 1 else None
+        self._held = np.empty((0, 0), dtype=np.int64)
+
+    def left_out(self, start: int, stop: int, offset: Ints) -> Iterator[Ints]:
+        """Slices that get nothing in rows start … stop, one for each position and row at a time.
 
         Args:
             start: of the rows.
             stop: of the rows.
-            values: `(2, …)` what stands for no, and for yes.
-            out: where the result is put, if given.
+            offset: `(stop - start, 1)`, what is added to the slices of each row.
 
-        Returns:
-            `(stop - start, width, …)`
+        Yields:
+            `((stop - start) · positions,)`, until the next are asked for.
         """
-        yes = np.ones((stop - start, self.contested.size), dtype=np.intp)
-        yes[:, self.contested] = self.orders[:, start:stop].T[:, self.order] % self.copies == self.turn
-        return np.take(values[yes], self.column, axis=1, out=out, mode="clip")
+        count = self.members.shape[1]
+        owner = self._orders[:, start:stop][self._order].T + self._first
+        for further in range(1, count):
+            other = (owner + further) % count
+            if self._step is None:
+                slices = np.take_along_axis(self.members, other[:, self._way].T, axis=1).T + offset
+            else:  # as copies mostly stand, side by side; far faster
+                slices = self._memory((stop - start, len(self.members)))
+                np.take(other * self._step + offset, self._way, axis=1, out=slices, mode="clip")
+                slices += self.members[:, 0]
+            yield slices.reshape(-1)
+
+    def _memory(self, shape: tuple[int, int]) -> Ints:
+        """The same each time: fresh memory would take as long as what is put there."""
+        if self._held.size < shape[0] * shape[1]:
+            self._held = np.empty(shape, dtype=np.int64)
+        return self._held.reshape(-1)[: shape[0] * shape[1]].reshape(shape)
 
 
 def _random(position: Ints, rows: int, rng: np.random.Generator) -> Floats:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -26,14 +26,26 @@ class Tensors(Protocol):
         ...
 
 
-@runtime_checkable
 class TensorsInParts(Tensors, Protocol):
     """Tensors of which parts can be read, as those of files can."""
 
-    def read_part(self, name: str, start: int, out: Array) -> None:
-        """Fill `out`, one-dimensional and of the tensor's type, with the elements from `start` on, in C order."""
+    def read_part(self, name: str, start: int, *outs: Array) -> None:
+        """Fill `outs`, one after another, with the elements from `start` on, in C order.
+
+        Args:
+            name: of the tensor.
+            start: the first element.
+            outs: each one-dimensional, contiguous and of the tensor's type.
+        """
         ...
 
+
+def _have_parts(tensors: Tensors) -> TypeGuard[TensorsInParts]:
+    return hasattr(tensors, "read_part")  # `isinstance` with a protocol takes longer than to read a small tensor
+
+
+LEAST_ROW = 4 << 10
+"""Bytes of a row from which on rows are read one by one to where they stand."""
 
 Buffer = Callable[[tuple[int, ...], npt.DTypeLike], Array]
 """Gives memory to read into."""
@@ -75,20 +87,46 @@ class Source:
 
     def rows(self, start: int, stop: int, buffer: Buffer) -> Array:
         """`(stop - start, …)`: rows of axis 0, in memory from `buffer` unless the whole tensor is there."""
-        many = (stop - start) * self.row_bytes > max(self._most, self.row_bytes)
-        if self._whole is not None or many or not isinstance(self._tensors, TensorsInParts):
+        if self._is_read_whole(stop - start):
             return self.whole()[start:stop]
         row = prod(self.shape[1:])
         return self._read(start * row, (stop - start, *self.shape[1:]), buffer)
 
+    def _is_read_whole(self, rows: int) -> bool:
+        many = rows * self.row_bytes > max(self._most, self.row_bytes)
+        return self._whole is not None or many or not _have_parts(self._tensors)
+
+    def reads_in_place(self, rows: int) -> bool:
+        """Whether `in_place` can read so many rows: they are not too short, and not taken from the whole tensor."""
+        return self.row_bytes >= LEAST_ROW and not self._is_read_whole(rows)
+
+    def in_place(self, position: Sequence[int], buffer: Buffer) -> Array:
+        """`(width, …)`: rows of axis 0, in memory from `buffer`, each read to where it stands and then copied on.
+
+        Args:
+            position: which rows, from the lowest up, none left out, and each as often as there shall be copies.
+            buffer: gives memory.
+        """
+        assert _have_parts(self._tensors)
+        row, width = prod(self.shape[1:]), len(position)
+        out = buffer((width, *self.shape[1:]), self.dtype)
+        flat = out.reshape(-1)
+        copies = [i for i in range(1, width) if position[i] == position[i - 1]]
+        starts, stops = [0, *(i + 1 for i in copies)], [*copies, width]
+        runs = [flat[start * row : stop * row] for start, stop in zip(starts, stops, strict=True) if start < stop]
+        self._tensors.read_part(self._name, position[0] * row, *runs)
+        for i in copies:
+            out[i] = out[i - 1]
+        return out
+
     def elements(self, start: int, stop: int, buffer: Buffer) -> Array:
         """`(stop - start,)`: elements in C order, likewise."""
-        if self._whole is not None or not isinstance(self._tensors, TensorsInParts):
+        if self._is_read_whole(0):
             return self.whole().reshape(-1)[start:stop]
         return self._read(start, (stop - start,), buffer)
 
     def _read(self, start: int, shape: tuple[int, ...], buffer: Buffer) -> Array:
-        assert isinstance(self._tensors, TensorsInParts)
+        assert _have_parts(self._tensors)
         out = buffer(shape, self.dtype)
         self._tensors.read_part(self._name, start, out.reshape(-1))
         return out

@@ -98,6 +98,36 @@ def test_a_part_of_a_tensor_is_read_where_it_stands(tmp_path: Path) -> None:
     np.testing.assert_array_equal(part, np.arange(20, 27))
 
 
+@pytest.mark.parametrize("most", [1, 7, 24, 1 << 20])
+def test_a_part_is_read_into_several_places_however_much_the_system_gives_at_a_time(
+    most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = np.arange(5000, dtype=np.float32)
+    save_file({"a": np.ones(3, np.uint8), "x": values}, tmp_path / "t.safetensors")
+    sizes = [3, 0, 1, *[2] * 1500, 10]  # of more places than one call takes
+    parts = [np.empty(size, np.float32) for size in sizes]
+    whole = os.preadv
+
+    def little(descriptor: int, buffers: list[memoryview], offset: int) -> int:
+        assert len(buffers) <= os.sysconf("SC_IOV_MAX")
+        room = bytearray(min(most, sum(map(len, buffers))))
+        rest = memoryview(room)[: whole(descriptor, [room], offset)]
+        count = len(rest)
+        for buffer in buffers:
+            taken = rest[: len(buffer)]
+            buffer[: len(taken)] = taken
+            rest = rest[len(taken) :]
+        return count
+
+    monkeypatch.setattr(os, "preadv", little)
+    with open_checkpoint(tmp_path / "t.safetensors") as checkpoint:
+        checkpoint.read_part("x", 20, *parts)
+        np.testing.assert_array_equal(np.concatenate(parts), np.arange(20, 20 + sum(sizes)))
+        monkeypatch.delattr(os, "preadv")
+        checkpoint.read_part("x", 30, *parts)
+    np.testing.assert_array_equal(np.concatenate(parts), np.arange(30, 30 + sum(sizes)))
+
+
 def test_a_file_that_is_cut_short_while_it_is_read_is_told_and_ends_nothing(tmp_path: Path) -> None:
     """As by `cp` onto it; mapped, this would be a SIGBUS."""
     path = tmp_path / "t.safetensors"

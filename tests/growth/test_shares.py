@@ -18,6 +18,7 @@ POSITIONS = {
     "all doubled": [0, 0, 1, 1, 2, 2],
     "many of one": [0] * 9 + [1],
     "out of order": [2, 0, 1, 2, 0],
+    "unevenly far apart": [0, 1, 0, 2, 1, 3, 3, 2, 2],
 }
 
 
@@ -55,6 +56,23 @@ def test_every_copy_owns_some_row_and_all_own_about_equally_many(name: str, seed
             each = [int(n) for n, p in zip(owned, position, strict=True) if p == teacher]
             assert min(each) >= 1
             assert max(each) - min(each) <= 1
+
+
+@pytest.mark.parametrize("name", POSITIONS)
+def test_rows_are_dealt_in_one_of_64_orders_to_one_copy_after_the_other(name: str) -> None:
+    """The draw is part of the format: with another one, no student that was grown before could be proved."""
+    position, rows = POSITIONS[name], 23
+    rng = generator(0, "tensor")
+    orders = [sorted(range(rows), key=keys.__getitem__) for keys in rng.random((64, rows)).tolist()]
+    order = rng.integers(64, size=max(position) + 1).tolist()
+    first = rng.integers(1 << 30, size=max(position) + 1).tolist()
+    expected = np.zeros((rows, len(position)), dtype=bool)
+    for teacher in set(position):
+        copies = [j for j, p in enumerate(position) if p == teacher]
+        for row in range(rows):
+            expected[row, copies[(orders[order[teacher]][row] + first[teacher]) % len(copies)]] = True
+    assert np.array_equal(shares("ownership", position, rows), expected)
+    assert np.array_equal(shares("ownership", position, rows, step=5), expected)
 
 
 def test_with_fewer_rows_than_copies_ownership_stays_exact_and_some_copies_start_unread() -> None:

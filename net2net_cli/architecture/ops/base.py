@@ -100,6 +100,16 @@ class Op:
     borrows: ClassVar[bool] = False
     """Whether its tensors always belong to another layer."""
 
+    def __eq__(self, other: object) -> bool:
+        return _values(self) == _values(other) if type(other) is type(self) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(_values(self))
+
+    def __repr__(self) -> str:
+        said = ", ".join(f"{f.name}={getattr(self, f.name)!r}" for f in dataclasses.fields(self) if f.repr)  # type: ignore[arg-type]
+        return f"{type(self).__qualname__}({said})"
+
     @property
     def is_module(self) -> bool:
         """Whether a module runs it, rather than `call`."""
@@ -194,7 +204,14 @@ class Op:
         return ()
 
 
-dataclass(frozen=True)(Op)  # a dataclass without fields, which subclasses need not know
+_as_data = dataclass(frozen=True, eq=False, repr=False)
+"""What makes a class an op. Equality and text are written once above: to have them made for each would be felt."""
+
+_as_data(Op)  # a dataclass without fields, which subclasses need not know
+
+
+def _values(op: Any) -> tuple[Any, ...]:
+    return tuple(getattr(op, f.name) for f in dataclasses.fields(op) if f.compare)
 
 
 def attributes(op: Op) -> dict[str, Any]:
@@ -212,7 +229,7 @@ def op(name: str, *, module: str | None = None) -> Callable[[OpClass], OpClass]:
     def register(cls: OpClass) -> OpClass:
         # An op without attributes of its own is the dataclass that its base is: to make it one again would cost time
         # in every start of the program.
-        made = cast(OpClass, dataclass(frozen=True)(cls)) if _adds_attributes(cls) else cls
+        made = cast(OpClass, _as_data(cls)) if _adds_attributes(cls) else cls
         made.name = name
         if module is not None:
             made.module = module
