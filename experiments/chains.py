@@ -34,7 +34,7 @@ class Growth:
 
     Attributes:
         teacher: the arm whose model grows.
-        steps: one growth after the other.
+        steps: one growth after the other; none: the teacher itself goes on.
         reset: whether all weights are then drawn anew, so that only the architecture is left.
     """
 
@@ -88,12 +88,14 @@ def _wider(p: Profile, wide: tuple[str, ...]) -> Iterator[Arm]:
         yield Arm(f"wider-grown-{rate}", grown, p.student, rate, "grown")
         yield Arm(f"wider-fresh-{rate}", grown, p.student, rate)
         yield Arm(f"pad-{rate}", padded, p.student, rate)
+    for rate in RATES:  # what of it is the learning rate's doing
+        yield Arm(f"again-{rate}", Growth("teacher", ()), p.student, rate, "momenta")
     yield Arm(f"wider-momenta-{RATE}", grown, p.student, RATE, "momenta")
 
 
 def _splits(p: Profile, wide: tuple[str, ...], splits: Sequence[str]) -> Iterator[Arm]:
     """How copies share, with fresh state, with and without dropout."""
-    ways = [(split, ("--split", split)) for split in splits]
+    ways: list[tuple[str, tuple[str, ...]]] = [(split, ("--split", split)) for split in splits]
     ways.append(("noise", ("--split", "equal", "--noise", str(p.noise))))
     for name, arguments in ways:
         growth = Growth("teacher", (("widen", (*wide, *arguments)),))
@@ -155,7 +157,7 @@ def nodes(profile: Profile, seed: int, folder: Path, splits: Sequence[str] = SPL
             starts = [_built(profile, *arm.start, seed, place)]
         for start in starts:
             found.setdefault(start.target, start)
-        trained = _trained(profile, arm, starts[-1].target, seed, place)
+        trained = _trained(profile, arm, starts, seed, place)
         found[trained.target] = trained
     return list(found.values())
 
@@ -225,8 +227,13 @@ def _title(command: str, arguments: Sequence[str]) -> str:
     return "-".join(word for word in (command, by[:4], *options) if word)
 
 
-def _trained(p: Profile, arm: Arm, start: Path, seed: int, place: Path) -> Node:
+def _trained(p: Profile, arm: Arm, starts: Sequence[Node], seed: int, place: Path) -> Node:
     folder = place / arm.name
+    if starts:
+        start = need = starts[-1].target
+    else:  # the teacher itself goes on
+        teacher = place / (arm.start.teacher if isinstance(arm.start, Growth) else arm.name)
+        start, need = teacher / "model.safetensors", teacher / "result.json"
     command = ["python", "-m", "experiments.train", "--checkpoint", str(start), "-o", str(folder), *p.data.split()]
     command += p.training.split()
     command += ["--steps", str(arm.steps), "--lr", f"{p.rate * arm.rate:.6g}", "--seed", str(seed)]
@@ -238,4 +245,4 @@ def _trained(p: Profile, arm: Arm, start: Path, seed: int, place: Path) -> Node:
         command += ["--optimizer", str(start.with_suffix(".optim.pt"))]
     if arm.state == "grown":
         command += ["--train-json", str(start.with_suffix(".train.json"))]
-    return Node(folder / "result.json", (start,), (tuple(command),))
+    return Node(folder / "result.json", (need,), (tuple(command),))

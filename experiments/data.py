@@ -273,7 +273,7 @@ def _folders(source: Source) -> Data:
     }
     train = Folders(folder / "train", [], v2.Compose([*crop[source.augment], *last]))
     valid = Folders(folder / "val", [], v2.Compose([*crop["none"], *last]))
-    for part, count in ((train, source.train_images), (valid, source.valid_images)):
-        order = torch.randperm(len(part), generator=torch.Generator().manual_seed(0))[:count]
-        part.chosen = order.tolist()
+    for images, count in ((train, source.train_images), (valid, source.valid_images)):
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:count]
+        images.chosen = order.tolist()
     return Data(train, valid, len(train.images.classes))

@@ -22,12 +22,12 @@ from net2net_cli.networks import inception_v2, small_resnet
 from net2net_cli.networks.inception import MODULES, ConvNormReLU, Inception
 
 TINY_MODULES = ("inception_3b", "inception_3c", "inception_4a")
-TINY_FILTERS = 0.25
-"""Filters of the tiny network at width 1, as a part of those of Inception-V2."""
+TINY_FILTERS = 0.125
+"""Filters of the tiny network at width 1, as a part of those of Inception-V2: few, so that wider ones are better."""
 
 
 class TinyInception(nn.Module):
-    """Three of the ten modules of Inception-V2, one of them with stride 2, with a quarter of its filters at width 1.
+    """Three of the ten modules of Inception-V2, one of them with stride 2, with an eighth of its filters at width 1.
 
     Dropout stands behind every activation inside the modules, at probability 0, since a training script may want it:
     the paper leaves it to dropout to part copies. Input `(n, in_channels, h, w)`, output `(n, classes)`.
@@ -77,7 +77,8 @@ def make(network: str, width: float, classes: int, in_channels: int, size: int) 
         return small_resnet(classes, in_channels, width=int(32 * width + 0.5), blocks=3)
     from torchvision.models import resnet50
 
-    return resnet50(num_classes=classes, width_per_group=int(64 * width + 0.5))
+    found: nn.Module = resnet50(num_classes=classes, width_per_group=int(64 * width + 0.5))
+    return found
 
 
 NETWORKS = ("tiny-inception", "inception", "tiny-resnet", "resnet", "resnet50")

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -87,9 +88,9 @@ def read_saved(path: Path) -> dict[str, Any]:
     """What `train.py` saved beside a checkpoint, or `net2net` grew from it: `optimizer`, and perhaps `average`."""
     try:
         saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, UnpicklingError) as error:
         hint = "give STUDENT.optim.pt, or `--state fresh`"
-        raise ExperimentError(f"`{path}` cannot be read: {error}", hint) from error
+        raise ExperimentError(f"`{path}` cannot be read: {str(error).splitlines()[0]}", hint) from error
     if "optimizer" not in saved:
         raise ExperimentError(f"`{path}` holds no `optimizer`", "give STUDENT.optim.pt, or `--state fresh`")
     return saved

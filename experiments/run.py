@@ -18,14 +18,20 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from experiments import inputs, models, train
 from experiments.chains import Command, Node, nodes
 from experiments.errors import ExperimentError, exit_code_of
-from experiments.profiles import PROFILES, SPLITS
+from experiments.profiles import PROFILES, SPLITS, Profile
 
 MODULES = {"experiments.train": train.main, "experiments.models": models.main, "experiments.inputs": inputs.main}
+
+
+def with_words(profile: Profile, words: str) -> Profile:
+    """A profile with more arguments for every training; of two that are the same, the later one counts."""
+    return replace(profile, data=f"{profile.data} {words}".strip(), training=f"{profile.training} {words}".strip())
 
 
 def run_command(command: Command) -> None:
@@ -86,7 +92,7 @@ def _locked(target: Path) -> Iterator[bool]:
 
 def rules(found: Sequence[Node], root: Path) -> str:
     """The same as rules of a Makefile."""
-    lines = [f"{root}/all: {' '.join(str(node.target) for node in found)}", ""]
+    lines = [f".PHONY: {root}/all", f"{root}/all: {' '.join(str(node.target) for node in found)}", ""]
     for node in found:
         lines.append(f"{node.target}: {' '.join(map(str, node.needs))}".rstrip())
         lines.append("\t@mkdir -p $(@D)")
@@ -103,17 +109,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="*", help="default: as many as the profile says")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--splits", nargs="*", default=SPLITS)
+    parser.add_argument("--train", default="", help="more arguments of every training: '--devices 4 --strategy ddp'")
     parser.add_argument("--make", action="store_true", help="print Make's rules, run nothing")
     given = sys.argv[1:] if argv is None else list(argv)
     options = parser.parse_args(given)
-    profile = PROFILES[options.profile]
+    profile = with_words(PROFILES[options.profile], options.train)
     seeds = range(profile.seeds) if options.seeds is None else options.seeds
     found = [node for seed in seeds for node in nodes(profile, seed, options.out, options.splits)]
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "profile.json").write_text(json.dumps({"profile": options.profile, "splits": list(options.splits)}))
     if options.make:
         sys.stdout.write(rules(found, options.out))
         return 0
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "profile.json").write_text(json.dumps({"profile": options.profile, "splits": list(options.splits)}))
     others = [_another(given) for _ in range(options.processes - 1)]
     code = exit_code_of(lambda: make_all(found))
     return max([code, *(other.wait() for other in others)])

@@ -21,7 +21,8 @@ from typing import Any
 
 import torch
 from lightning.fabric import Fabric
-from lightning.fabric.loggers import CSVLogger, TensorBoardLogger
+from lightning.fabric.loggers.csv_logs import CSVLogger
+from lightning.fabric.loggers.tensorboard import TensorBoardLogger
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
@@ -81,13 +82,14 @@ def prepare(options: Options, fabric: Fabric) -> Run:
             if isinstance(module, nn.Dropout):
                 module.p = options.dropout
     if options.channels_last:
-        raw = raw.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        raw = raw.to(memory_format=torch.channels_last)
     factors = factors_from(options.train_json, options.optimizer)
     groups = parameter_groups(raw, options.lr, options.weight_decay, factors, options.optimizer)
     model, optimizer = fabric.setup(raw, build_optimizer(options.optimizer, groups, options.momentum))
     average = None
     if options.ema is not None:
-        average = AveragedModel(raw, multi_avg_fn=get_ema_multi_avg_fn(options.ema), use_buffers=True)
+        follow = get_ema_multi_avg_fn(options.ema)  # type: ignore[no-untyped-call]  # torch does not annotate it
+        average = AveragedModel(raw, multi_avg_fn=follow, use_buffers=True)
     if options.state_file is not None:
         saved = read_saved(options.state_file)
         restore_state(optimizer, saved["optimizer"], options.state_file)
@@ -172,7 +174,7 @@ def _placed(x: Tensor, run: Run) -> Tensor:
 
 
 def _loader(images: Labelled, batches: Any, options: Options) -> DataLoader[Any]:
-    return DataLoader(images, batch_sampler=batches, num_workers=options.workers, collate_fn=as_it_is)  # type: ignore[arg-type]
+    return DataLoader(images, batch_sampler=batches, num_workers=options.workers, collate_fn=as_it_is)  # type: ignore[arg-type]  # batches are asked for whole
 
 
 def _log(run: Run, entry: dict[str, float]) -> None:
@@ -257,7 +259,7 @@ def fabric_of(options: Options) -> Fabric:
         devices=devices,
         num_nodes=options.num_nodes,
         strategy=options.strategy,
-        precision=options.precision,  # type: ignore[arg-type]  # Fabric refuses what it does not know
+        precision=options.precision,
         loggers=loggers,
     )
 
