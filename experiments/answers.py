@@ -47,7 +47,9 @@ def claim(results: Results, arm: str, *, teacher: str = "teacher", scratch: str 
     start = max(abs(o.history[0]["accuracy"] - t.accuracy) for o, t in ours)
     lowest = min(o.lowest - t.accuracy for o, t in ours)
     thirds = [o.first(s.accuracy) is not None and o.steps_to(s.accuracy) <= s.steps / 3 for o, s in theirs]
-    test = welch([o.steps_to(s.accuracy) for o, s in theirs], [s.steps_to(s.accuracy) for _, s in theirs])
+    # Where it is not reached, as many steps count as training from scratch has: never in the student's favour.
+    taken = [o.steps_to(s.accuracy) if o.first(s.accuracy) else s.steps for o, s in theirs]
+    test = welch(taken, [s.steps_to(s.accuracy) for _, s in theirs])
     sentence = (
         f"starts at most {100 * start:.2f} % from the teacher's accuracy, falls to {100 * lowest:+.2f} % at worst, "
         f"reaches the end of training from scratch within a third of its steps in {sum(thirds)} of {len(thirds)} seeds "
@@ -73,6 +75,28 @@ def claims(results: Results) -> str:
     first = f"It holds with {' and '.join(students)}" if students else "**It does not hold as a whole** in this profile"
     second = "random-pad meets it too" if padded else "random-pad does not meet it"
     return "\n".join([f"{first}; {second}.", "", *lines])
+
+
+def why(results: Results) -> str:
+    """What stands in the way of the claim, or helps it: the room above the teacher, and what going on alone brings."""
+    lines = [difference(results, "scratch-wider", "teacher", "- From scratch less the teacher, at their ends")]
+    padded = pairs(results, "pad-0.1", "teacher")
+    if padded:
+        start = median(100 * (o.history[0]["accuracy"] - t.accuracy) for o, t in padded)
+        lines.append(f"- random-pad starts {start:+.2f} % from the teacher's accuracy (median).")
+    for rate in RATES:
+        going = pairs(results, f"again-{rate}", "teacher")
+        grown = pairs(results, f"wider-grown-{rate}", f"again-{rate}")
+        if going and grown:
+            alone = median(100 * (o.accuracy - t.accuracy) for o, t in going)
+            lowest = min(100 * (o.lowest - t.accuracy) for o, t in going)
+            test = welch([o.accuracy for o, _ in grown], [o.accuracy for _, o in grown])
+            lines.append(
+                f"- At {rate} of its rate the teacher itself, going on without growing, ends {alone:+.2f} % from where "
+                f"it was (median) and falls to {lowest:+.2f} % at worst; the student with grown state ends "
+                f"{100 * test.difference:+.2f} % from that (mean, p {told_p(test)})."
+            )
+    return "\n".join(lines)
 
 
 def best(results: Results, arms: Sequence[tuple[str, str]], *, by_loss: bool = True) -> str:
@@ -111,10 +135,12 @@ def dip_answer(results: Results) -> str:
         grown, fresh = (pairs(results, f"wider-{state}-{rate}", "teacher") for state in ("grown", "fresh"))
         if grown and fresh:
             mine, theirs = [o.dip(t) for o, t in grown], [o.dip(t) for o, t in fresh]
-            test = welch(mine, theirs)
+            test = told_p(welch(mine, theirs))
+            again = [o.dip(t) for o, t in pairs(results, f"again-{rate}", "teacher")]
+            control = f"; {median(again):.3f} times if the teacher itself goes on at that rate" if again else ""
             lines.append(
                 f"- at {rate} of the teacher's rate the largest validation loss is {median(mine):.3f} times the "
-                f"teacher's with the grown state and {median(theirs):.3f} times with fresh state (p {told_p(test)});"
+                f"teacher's with the grown state and {median(theirs):.3f} times with fresh state (p {test}){control}."
             )
     momenta = pairs(results, f"wider-momenta-{RATE}", "teacher")
     if momenta:

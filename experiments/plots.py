@@ -62,7 +62,9 @@ def _curve(outcome: Outcome, figure: str) -> Curve:
     if figure != "losses":
         return [(entry["step"], entry[figure]) for entry in outcome.history]
     early = outcome.losses[:DIP_STEPS]
-    return [(at + SMOOTHED, sum(early[at : at + SMOOTHED]) / SMOOTHED) for at in range(0, len(early) - SMOOTHED + 1, 5)]
+    return [
+        (at + SMOOTHED, sum(early[at : at + SMOOTHED]) / SMOOTHED) for at in range(0, len(early) - SMOOTHED + 1, 10)
+    ]
 
 
 def _end(outcomes: list[Outcome], figure: str) -> float:

@@ -29,11 +29,11 @@ in it is computed from the results. Do not edit it.
 
 READING = """\
 Figures are medians over seeds, with the smallest and largest in brackets. *p* is Welch's test, two-sided. A student's
-own steps count, not its teacher's. Where a training never reaches an accuracy, all of its steps are counted, which
-flatters it; the next column says in how many seeds it did. *Lowest less teacher's* is the lowest accuracy that a
-student had at any validation; *dip* is the largest loss in the first 200 steps over the teacher's last. Learning rates
-are in units of the teacher's peak, and fall to 0 along a cosine. Seconds are those of training alone, without
-validation: of the processor on CPUs, of the clock on GPUs.
+own steps count, not its teacher's. Tests are not corrected for being many. Where a training never reaches an accuracy,
+all of its steps are counted, which flatters it; the next column says in how many seeds it did. *Lowest less teacher's*
+is the lowest accuracy that a student had at any validation; *dip* is the largest loss in the first 200 steps over the
+teacher's last. Learning rates are in units of the teacher's peak, and fall to 0 along a cosine. Seconds are those of
+training alone, without validation: of the processor on CPUs, of the clock on GPUs.
 """
 
 
@@ -94,8 +94,8 @@ def _sections(
             "Wider: the claim",
             "A student reaches its teacher's accuracy at step 0, never falls more than 1 % below it, and reaches the "
             "final accuracy of training from scratch in at most a third of the steps, with p < 0.01; random-pad does "
-            f"not.\n\n{answers.claims(results)}\n\n{tables.against(results, wider, 'teacher', 'scratch-wider')}"
-            + picture("wider", grown, "teacher"),
+            f"not.\n\n{answers.claims(results)}\n\nWhy:\n\n{answers.why(results)}\n\n"
+            f"{tables.against(results, wider, 'teacher', 'scratch-wider')}" + picture("wider", grown, "teacher"),
         ),
         ("The learning rate", _rates(results, sweep)),
         (
@@ -137,7 +137,8 @@ def _sections(
 
 
 def _rates(results: Results, sweep: dict[str, object] | None) -> str:
-    parts = [answers.best(results, tables.state_arms(), by_loss=False)]
+    grid = [arm for arm in tables.state_arms() if arm[0].split("-")[1] in ("grown", "fresh")]
+    parts = [answers.best(results, grid, by_loss=False), ""]
     for state in ("grown", "fresh"):
         test = answers.difference(
             results, f"wider-{state}-0.1", f"wider-{state}-1.0", f"- {state} state, a tenth less full"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from experiments.profiles import RATE, RATES
 from experiments.stats import Outcome, Results, Welch, spread, welch
 
+MISSING = "No results yet."
 Pair = tuple[Outcome, Outcome]
 
 
@@ -57,14 +58,17 @@ def against(results: Results, arms: Sequence[tuple[str, str]], teacher: str, scr
         "p against scratch",
         "lowest less teacher's, %",
         "passes the teacher after steps",
+        "p against scratch",
         "in seeds",
         "reaches scratch's end after steps",
         "in seeds",
         "steps, of scratch's",
         "seconds, of scratch's",
     )
-    rows = [_against(results, arm, title, teacher, scratch) for arm, title in arms if arm in results]
-    return table(head, rows)
+    if teacher not in results or scratch not in results:
+        return MISSING
+    there = [(arm, title) for arm, title in arms if pairs(results, arm, scratch)]
+    return table(head, [_against(results, arm, title, teacher, scratch) for arm, title in there])
 
 
 def _against(results: Results, arm: str, title: str, teacher: str, scratch: str) -> list[str]:
@@ -74,12 +78,17 @@ def _against(results: Results, arm: str, title: str, teacher: str, scratch: str)
     row = [title, str(len(mine)), str(mine[0].steps), spread([100 * o.accuracy for o in mine], ".2f")]
     row.append("" if arm == scratch else told_p(test))
     row.append("" if arm == scratch else spread(values(to_teacher, lambda o, t: 100 * (o.lowest - t.accuracy)), "+.2f"))
-    row += [spread(values(to_teacher, lambda o, t: o.steps_to(t.accuracy, above=True)), ".0f")]
-    row += [reached(to_teacher, above=True)]
+    row += [spread(values(to_teacher, _passing), ".0f")]
+    passing = [values(found, _passing) for found in (to_teacher, pairs(results, scratch, teacher))]
+    row += ["" if arm == scratch else told_p(welch(*passing)), reached(to_teacher, above=True)]
     row += [spread(values(to_scratch, lambda o, s: o.steps_to(s.accuracy)), ".0f"), reached(to_scratch, above=False)]
     row += [spread(values(to_scratch, lambda o, s: o.steps_to(s.accuracy) / s.steps_to(s.accuracy)), ".2f")]
     row += [spread(values(to_scratch, lambda o, s: o.seconds_to(s.accuracy) / s.seconds_to(s.accuracy)), ".2f")]
     return row
+
+
+def _passing(outcome: Outcome, teacher: Outcome) -> float:
+    return outcome.steps_to(teacher.accuracy, above=True)
 
 
 def dips(results: Results, arms: Sequence[tuple[str, str]], teacher: str) -> str:
@@ -102,6 +111,8 @@ def dips(results: Results, arms: Sequence[tuple[str, str]], teacher: str) -> str
 
 def compared(results: Results, arms: Sequence[tuple[str, str]], reference: str) -> str:
     """Arms by their loss at the end, tested against one of them."""
+    if reference not in results:
+        return MISSING
     head = ("training", "validation loss at the end", "p against the first", "accuracy at the end, %", "p")
     first = list(results[reference].values())
     rows = []

@@ -102,8 +102,8 @@ def test_a_student_of_equal_shares_with_grown_state_and_factors_learns_as_its_te
     run(untrained, tmp_path / "teacher", "--steps", "6", *steady)
     model, student = tmp_path / "teacher" / "model.safetensors", tmp_path / "student.safetensors"
     state = tmp_path / "teacher" / "model.optim.pt"
-    net2net("widen", str(model), "inception_*.**.conv*=2x", "--where-possible", "--split", "equal", "--quiet",
-            "--optimizer", str(state), "-o", str(student))  # fmt: skip
+    growing = ("inception_*.**.conv*=2x", "--where-possible", "--split", "equal", "--optimizer", str(state))
+    net2net("widen", str(model), *growing, "--quiet", "-o", str(student))
     again = [*steady, "--steps", "4", "--seed", "1"]
     further = run(model, tmp_path / "further", *again, "--optimizer", str(state))
     told = [
@@ -122,8 +122,9 @@ def test_a_student_of_equal_shares_with_grown_state_and_factors_learns_as_its_te
 
 def test_an_average_that_grew_with_the_student_is_what_is_judged(teacher: Path, tmp_path: Path) -> None:
     student = tmp_path / "student.safetensors"
-    net2net("widen", str(teacher / "model.safetensors"), "inception_4a.branch1x1.conv=+3", "--quiet", "-o", str(student),
-            "--optimizer", str(teacher / "model.optim.pt"))  # fmt: skip
+    model, state = teacher / "model.safetensors", teacher / "model.optim.pt"
+    wider = "inception_4a.branch1x1.conv=+3"
+    net2net("widen", str(model), wider, "--quiet", "-o", str(student), "--optimizer", str(state))
     grown = run(
         student, tmp_path / "grown", "--steps", "1", "--ema", "0.5", "--optimizer", str(tmp_path / "student.optim.pt")
     )
