@@ -5,6 +5,7 @@ Make and the runner of `experiments.run` read the same nodes; the document quote
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -165,6 +166,17 @@ def nodes(profile: Profile, seed: int, folder: Path, splits: Sequence[str] = SPL
 def result_of(folder: Path, seed: int, arm: str) -> Path:
     """Where an arm's result stands."""
     return folder / f"seed{seed}" / arm / "result.json"
+
+
+def rules(found: Sequence[Node], root: Path) -> str:
+    """The same as rules of a Makefile."""
+    lines = [f".PHONY: {root}/all", f"{root}/all: {' '.join(str(node.target) for node in found)}", ""]
+    for node in found:
+        lines.append(f"{node.target}: {' '.join(map(str, node.needs))}".rstrip())
+        lines.append("\t@mkdir -p $(@D)")
+        lines += ["\t" + shlex.join(command).replace("$", "$$") for command in node.commands]
+        lines.append("")
+    return "\n".join(lines)
 
 
 def _built(p: Profile, network: str, width: float, seed: int, place: Path) -> Node:

@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from experiments import inputs, models, train
-from experiments.chains import Command, Node, nodes
+from experiments.chains import Command, Node, nodes, rules
 from experiments.errors import ExperimentError, exit_code_of
 from experiments.profiles import PROFILES, SPLITS, Profile
 
@@ -88,17 +88,6 @@ def _locked(target: Path) -> Iterator[bool]:
             yield False
         else:
             yield True
-
-
-def rules(found: Sequence[Node], root: Path) -> str:
-    """The same as rules of a Makefile."""
-    lines = [f".PHONY: {root}/all", f"{root}/all: {' '.join(str(node.target) for node in found)}", ""]
-    for node in found:
-        lines.append(f"{node.target}: {' '.join(map(str, node.needs))}".rstrip())
-        lines.append("\t@mkdir -p $(@D)")
-        lines += ["\t" + shlex.join(command).replace("$", "$$") for command in node.commands]
-        lines.append("")
-    return "\n".join(lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from experiments.chains import Arm, Growth, arms, nodes
+from experiments.chains import Arm, Growth, arms, nodes, rules
 from experiments.models import make, widths
 from experiments.profiles import PROFILES, QUICK, RATES, SPLITS, Profile
 
@@ -65,8 +65,6 @@ def test_networks_give_a_number_for_each_class(network: str) -> None:
 
 
 def test_makes_rules_name_every_command(tmp_path: Path) -> None:
-    from experiments.run import rules
-
     found = nodes(QUICK, 1, tmp_path)
     (tmp_path / "rules.mk").write_text(rules(found, tmp_path))
     shown = subprocess.run(
