@@ -5,6 +5,7 @@
 #   make test TESTS=tests/cli   some of the tests
 #   make crash KILLS=100 CRASH='--gib 1'   fewer kills, on a large checkpoint; CRASH=--help says what else
 #   make fuzz MINUTES=60 FUZZ='--seed 1'   for how long, and what else; FUZZ=--help says what
+#   make experiments EXPERIMENTS='chains PROFILE=full'   another profile; experiments/Makefile says what else
 #   make coverage-sweep SWEEP='--networks "resnet*" --minutes 20'   some of the sweep; SWEEP=--help says what else
 
 VENV ?= .venv
@@ -17,12 +18,14 @@ KILLS ?= 1000
 CRASH ?=
 SWEEP ?=
 DEMO_OUTPUT ?= demo_output
+EXPERIMENTS ?=
 
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 BENCH_READY = $(VENV)/.ready-bench
 SLOW_READY = $(VENV)/.ready-slow
 FUZZ_READY = $(VENV)/.ready-fuzz
+EXPERIMENTS_READY = $(VENV)/.ready-experiments
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
 
@@ -33,7 +36,7 @@ find_python = for python in $(CANDIDATES); do "$$python" -c '$(RECENT)' 2>/dev/n
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-slow lint format messages bench crash coverage-sweep fuzz samples clean
+.PHONY: help setup demo test test-slow lint format messages bench crash coverage-sweep fuzz samples experiments clean
 
 help: ## this list
 	@echo "net2net: grow trained networks without changing what they compute"
@@ -81,6 +84,10 @@ coverage-sweep: $(BENCH_READY) ## grow every layer of torchvision's networks, fo
 fuzz: $(FUZZ_READY) ## hostile files through the real commands, for MINUTES=5; FUZZ='--inputs 20000' MINUTES=
 	@PYTHONPATH=tests:. OMP_NUM_THREADS=1 $(BIN)/python -m fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(FUZZ)
 
+# One thread a process: the processes share the cores. Results stay in experiments_output/, and what is there is kept.
+experiments: $(EXPERIMENTS_READY) ## the paper's experiments in small (40 minutes); writes docs/EXPERIMENTS.md
+	@OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -f experiments/Makefile BIN='$(BIN)' $(EXPERIMENTS)
+
 samples: $(READY) ## train the sample networks again (20 minutes)
 	$(BIN)/python sample_checkpoints/train.py
 
@@ -113,6 +120,10 @@ $(SLOW_READY): $(READY)
 # Without atheris, which has no wheel for every Python, the rest is fuzzed all the same.
 $(FUZZ_READY): $(READY)
 	@$(PIP) install -e '.[dev,fuzz]' || echo "atheris cannot be installed here; going on without it" >&2
+	@touch $@
+
+$(EXPERIMENTS_READY): $(READY)
+	@$(PIP) install -e '.[dev,experiments]'
 	@touch $@
 
 $(BENCH_READY): $(READY)

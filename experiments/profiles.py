@@ -1,0 +1,132 @@
+"""How large the experiments are: the only place where a profile's numbers stand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One size of all experiments.
+
+    Attributes:
+        seeds: how many.
+        inception, resnet: networks of `experiments.models`.
+        size, in_channels, classes: of the images.
+        data: arguments of `experiments.train` for the data.
+        training: its other arguments, the same for all.
+        rate: the teachers' learning rate at its peak.
+        warmup: of all that starts from nothing.
+        teacher, scratch, student, early: steps of teachers, of training from scratch, of students, and of the teacher
+            that grows early.
+        dropout: of the students that are trained with it.
+        noise: of the copies in `equal` with noise.
+        deepen: globs of the layers behind which new ones are put.
+        block: a residual block of the ResNet that is repeated.
+    """
+
+    seeds: int
+    inception: str
+    resnet: str
+    size: int
+    in_channels: int
+    classes: int
+    data: str
+    training: str
+    rate: float
+    warmup: int
+    teacher: int
+    scratch: int
+    student: int
+    early: int
+    dropout: float
+    noise: float
+    deepen: tuple[str, ...]
+    block: str
+
+
+SPLITS = ("ownership", "random", "equal")
+"""The values of `--split` that are compared."""
+
+NARROW = 0.3**0.5
+"""Width of the paper's teacher: its modules have 30 % of the parameters of the standard one's."""
+
+RATES = (0.1, 0.3, 1.0)
+"""Learning rates of students, in units of the teachers': the paper's tenth, and others."""
+
+RATE = 0.3
+"""That of all students where the learning rate is not the question."""
+
+DEEPEN = ("**.conv3x3.conv", "**.conv3x3_2.conv")
+
+QUICK = Profile(
+    seeds=5,
+    inception="tiny-inception",
+    resnet="tiny-resnet",
+    size=14,
+    in_channels=1,
+    classes=10,
+    data="--data fashion-mnist --size 14 --train-images 20000 --valid-images 2000",
+    training=("--augment flip --batch 64 --accelerator cpu --eval-every 50 --eval-at 10 30 --save-every 200"),
+    rate=3e-3,
+    warmup=40,
+    teacher=600,
+    scratch=600,
+    student=200,
+    early=200,
+    dropout=0.1,
+    noise=0.05,
+    deepen=DEEPEN,
+    block="layer1.0",
+)
+
+FULL = Profile(
+    seeds=5,
+    inception="inception",
+    resnet="resnet",
+    size=28,
+    in_channels=1,
+    classes=10,
+    data="--data fashion-mnist",
+    training=(
+        "--augment crop --batch 128 --channels-last --precision bf16-mixed --workers 4 --eval-every 200 "
+        "--eval-at 10 20 50 100 --save-every 500 --tensorboard"
+    ),
+    rate=3e-3,
+    warmup=200,
+    teacher=6000,
+    scratch=6000,
+    student=2000,
+    early=2000,
+    dropout=0.1,
+    noise=0.05,
+    deepen=DEEPEN,
+    block="layer2.1",
+)
+
+IMAGENET = Profile(
+    seeds=1,
+    inception="inception",
+    resnet="resnet50",
+    size=224,
+    in_channels=3,
+    classes=1000,
+    data="--data imagefolder --data-dir imagenet --size 224",
+    training=(
+        "--augment crop --batch 1024 --channels-last --precision bf16-mixed --workers 12 --optim sgd "
+        "--weight-decay 1e-4 --ema 0.9999 --strategy auto --devices auto --eval-every 1251 --eval-at 10 100 "
+        "--save-every 1000 --tensorboard"
+    ),
+    rate=0.4,
+    warmup=6255,
+    teacher=112_590,
+    scratch=112_590,
+    student=37_530,
+    early=37_530,
+    dropout=0.1,
+    noise=0.05,
+    deepen=DEEPEN,
+    block="layer2.1",
+)
+
+PROFILES = {"quick": QUICK, "full": FULL, "imagenet": IMAGENET}
