@@ -65,6 +65,7 @@ def _setting(results: Results, name: str) -> str:
         f"{m['device']}, {m['processes']} process of {m['threads']} thread(s), torch {m['torch']}"
         for m in map(json.loads, machines)
     )
+    sized = f"| how it was sized | {profile.note} |\n" if profile.note else ""
     short = "" if len(complete) >= profile.seeds else f" **The profile asks for {profile.seeds} seeds.**"
     return f"""\
 | | |
@@ -76,7 +77,7 @@ def _setting(results: Results, name: str) -> str:
 | training | `{profile.training}`, learning rate {profile.rate:g} |
 | steps | teachers {profile.teacher}, from scratch {profile.scratch}, students {profile.student} |
 | networks | `{profile.inception}` at width √0.3 = {NARROW:.3f} and 1, `{profile.resnet}` |
-"""
+{sized}"""
 
 
 def _sections(

@@ -242,6 +242,7 @@ def test_a_bias_that_is_put_together_is_added_behind_its_linear_layer() -> None:
             self.qkv, self.mlp = nn.Linear(6, 12, bias=False), nn.Linear(12, 5)
             self.q_bias, self.v_bias = nn.Parameter(torch.randn(4)), nn.Parameter(torch.randn(4))
             self.register_buffer("k_bias", torch.zeros(4), persistent=False)
+            self.k_bias: Tensor
             self.head = nn.Linear(5, 2)
 
         def forward(self, x: Tensor) -> Any:
