@@ -82,7 +82,7 @@ QUICK = Profile(
     block="layer1.0",
     note=(
         "after results were seen: a first run, of one seed, had a quarter of the filters, 12,000 images and 800, 720 "
-        "and 240 steps; its teacher ended above training from scratch (0.8645, 0.8615), so that nothing was left to gain"
+        "and 240 steps; its teacher ended above training from scratch (0.8645, 0.8615), so that nothing was left to win"
     ),
 )
 
