@@ -236,7 +236,7 @@ class Net2Net:
 
         Args:
             like: the spec of the bigger network.
-            split: how copies share what their readers did with the original.
+            split: how copies share what their readers did with the original; `fresh` makes new channels instead.
             seed: of the draws.
 
         Raises:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 from typing import Any, TypeAlias
 
@@ -328,9 +329,18 @@ class Labels:
         return self.frozen[int(self.group[frozen[0]])] if frozen.size else None
 
     def why_seen(self, labels: Ints) -> Freeze | None:
-        """The first op that would see new channels in the place of copies of these, or None where none would."""
-        mine = self.group[labels[~self.is_frozen(labels)]]
-        return next((one for one in self.found.seen if np.isin(self.group[one.labels], mine).any()), None)
+        """The op that would see new channels in the place of copies of these, or None where none would."""
+        mine = distinct(self.group[labels[~self.is_frozen(labels)]]).tolist()
+        return next((self._seen[number] for number in mine if number in self._seen), None)
+
+    @cached_property
+    def _seen(self) -> dict[int, Freeze]:
+        """Class -> the first op that acts on more than each of its channels by itself."""
+        seen: dict[int, Freeze] = {}
+        for one in self.found.seen:
+            for number in distinct(self.group[one.labels]).tolist():
+                seen.setdefault(number, one)
+        return seen
 
 
 def find_labels(graph: Graph) -> Labels:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from net2net_cli import Net2Net
 from net2net_cli.errors import GrowthRefusedError
 from net2net_cli.growth.describe import describe
+from net2net_cli.networks import small_resnet
 from zoo import test_attention, test_sequences, test_zoo
 from zoo.attentions import SPELLINGS
 from zoo.growing import WIDTHS, Teacher, check_growth, error, outputs
@@ -221,3 +222,21 @@ def test_claims_about_values_leave_out_what_is_new_and_are_true_of_the_rest(name
                 found = found.index_select(axis, torch.from_numpy(np.flatnonzero(known)))
         assert float((expected - found).abs().max()) <= 1e-11 * max(1.0, float(expected.abs().max())), layer
     assert left_out > 10
+
+
+def test_a_student_grown_into_a_wider_and_deeper_class_with_new_channels_is_exact_in_both_modes() -> None:
+    """New blocks are copies of their neighbours, whose new channels they do not share."""
+    torch.manual_seed(0)
+    one = Teacher.of(small_resnet(), [(1, 12, 12)])
+    target = one.net.widen({"layer1.*.conv1": "2x", "conv1": "1.5x"}).deepen(["layer1.1", "layer3.1"])
+    student = one.net.grow(target.graph, split="fresh")
+    check_growth(one, student, ["layer1.1.conv1", "conv1"])
+    shapes = {name: tuple(student.tensor(name).shape) for name, *_ in student.graph.tensors()}
+    assert shapes == {name: slot.shape for name, _, _, slot in target.graph.tensors()}
+    added = next(name for name in shapes if name.startswith("layer1.") and twin(name))
+    assert not np.array_equal(student.tensor(added), student.tensor("layer1.1.conv1.weight"))
+
+
+def twin(name: str) -> bool:
+    """Whether it is the first convolution of a block that the teacher has not."""
+    return name.endswith(".conv1.weight") and name.split(".")[1] not in ("0", "1")
