@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar, Self
 
-from net2net_cli.architecture.flow import Axes, Channels, Flow
+from net2net_cli.architecture.flow import Axes, Channels, Flow, all_known
 from net2net_cli.architecture.ops.base import Call, Input, Op, op
 from net2net_cli.architecture.ops.join import positive
 from net2net_cli.architecture.shapes import Shape
@@ -149,6 +149,11 @@ class Norm(Reduction):
         if isinstance(p, str):
             raise ValueError(f"the norm `{p}` is one of matrices")
         return cls(base.dim, base.keepdim, p=float(p))
+
+    def flow(self, f: Flow, *inputs: Channels) -> Axes:
+        if self.p <= 0 and not math.isinf(self.p):
+            all_known(f, inputs[0])
+        return super().flow(f, *inputs)
 
     def reduce(self, f: Flow, axis: Any) -> None:
         """The largest and the smallest of copies are those of the originals; the other norms count them."""
