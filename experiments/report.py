@@ -1,6 +1,7 @@
 """The document: tables, plots and answers, the same from the same results.
 
-`python -m experiments.report RESULTS --document docs/EXPERIMENTS.md`; plots go beside it, into `experiments/`.
+`python -m experiments.report RESULTS --document docs/EXPERIMENTS.md`; plots go beside it, into `experiments/`, and so
+do all results, compressed: the next document is made from them and from what was run since, such as further seeds.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from experiments import answers, plots, tables
 from experiments.chains import nodes
 from experiments.errors import ExperimentError, exit_code_of
 from experiments.profiles import NARROW, PROFILES, RATE, Profile
-from experiments.stats import Results, read_results
+from experiments.stats import Results, archived, read_results
 from experiments.sweep import SWEEP
 
 INTRODUCTION = """\
@@ -183,14 +185,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
 
     def run() -> None:
-        results = read_results(options.results)
+        archive = options.document.parent / "experiments" / "results.json.xz"
+        told = json.loads((options.results / "profile.json").read_text(encoding="utf-8"))
+        setting = repr(replace(PROFILES[told["profile"]], seeds=0, note=""))
+        results = read_results(options.results, archive, setting)
         if not {"teacher", "scratch-wider"} <= results.keys():
             raise ExperimentError(f"`{options.results}` has no results yet", "`make experiments` makes them")
-        told = json.loads((options.results / "profile.json").read_text(encoding="utf-8"))
         swept = options.results / SWEEP
         sweep = json.loads(swept.read_text(encoding="utf-8")) if swept.exists() else None
         options.document.parent.mkdir(parents=True, exist_ok=True)
-        text = render(results, told, sweep, options.document.parent / "experiments")
+        text = render(results, told, sweep, archive.parent)
+        archive.write_bytes(archived(results, setting))
         options.document.write_text(text, encoding="utf-8")
 
     return exit_code_of(run)

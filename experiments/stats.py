@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,14 +88,44 @@ Results = dict[str, dict[int, Outcome]]
 """Arm -> seed -> outcome."""
 
 
-def read_results(folder: Path) -> Results:
-    """All results that are there."""
+def read_results(folder: Path, archive: Path | None = None, setting: str = "") -> Results:
+    """All results that are there.
+
+    Args:
+        folder: of a run.
+        archive: of earlier runs, which those of the folder replace.
+        setting: how they were made; results that were made otherwise are left out of the archive.
+    """
     found: Results = {}
+    if archive is not None and archive.exists():
+        held = json.loads(lzma.decompress(archive.read_bytes()))
+        for told in held["results"] if held["setting"] == setting else []:
+            found.setdefault(told["arm"], {})[told["seed"]] = _outcome(told)
     for path in sorted(folder.glob("seed*/*/result.json")):
-        told = json.loads(path.read_text(encoding="utf-8"))
-        outcome = Outcome(tuple(told["history"]), tuple(told["losses"]), told["parameters"], told["machine"])
-        found.setdefault(path.parent.name, {})[int(path.parent.parent.name.removeprefix("seed"))] = outcome
-    return found
+        seed = int(path.parent.parent.name.removeprefix("seed"))
+        found.setdefault(path.parent.name, {})[seed] = _outcome(json.loads(path.read_text(encoding="utf-8")))
+    return {arm: dict(sorted(found[arm].items())) for arm in sorted(found)}
+
+
+def _outcome(told: dict[str, Any]) -> Outcome:
+    return Outcome(tuple(told["history"]), tuple(told["losses"]), told["parameters"], told["machine"])
+
+
+def archived(results: Results, setting: str = "") -> bytes:
+    """All results, compressed: so that other seeds can be run elsewhere, and later."""
+    told = [
+        {"arm": arm, "seed": seed, **{key: getattr(outcome, key) for key in _KEPT}}
+        for arm, outcomes in results.items()
+        for seed, outcome in outcomes.items()
+    ]
+    return lzma.compress(json.dumps({"setting": setting, "results": told}).encode("utf-8"), preset=9)
+
+
+_KEPT = ("history", "losses", "parameters", "machine")
+
+
+ROUNDING = 1e-12
+"""Figures that are closer than this are the same."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +148,8 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Welch:
     difference = sum(first) / len(first) - sum(second) / len(second)
     if min(len(first), len(second)) < 2:
         return Welch(difference, None)
-    if len(set(first)) == len(set(second)) == 1:
-        return Welch(difference, 0.0 if difference else 1.0)
+    if all(max(values) - min(values) < ROUNDING for values in (first, second)):
+        return Welch(difference, 0.0 if abs(difference) > ROUNDING else 1.0)
     from scipy.stats import ttest_ind
 
     return Welch(difference, float(ttest_ind(first, second, equal_var=False).pvalue))

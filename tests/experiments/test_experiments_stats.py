@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from experiments.answers import claim
-from experiments.stats import Outcome, read_results, spread, welch
+from experiments.stats import Outcome, archived, read_results, spread, welch
 
 CPU = {"device": "a processor, 2 cores", "threads": 1, "processes": 1, "torch": "2"}
 
@@ -18,6 +18,20 @@ def outcome(accuracy: list[float], *, losses: list[float] | None = None, every: 
         for step, a in enumerate(accuracy)
     )
     return Outcome(history, tuple(losses or [1.0] * 100), 10, CPU)
+
+
+def test_results_of_the_archive_are_joined_by_newer_ones_and_left_out_where_the_setting_was_another(
+    tmp_path: Path,
+) -> None:
+    old, new = outcome([0.5, 0.6]), outcome([0.5, 0.9])
+    archive = tmp_path / "results.json.xz"
+    archive.write_bytes(archived({"teacher": {0: old, 1: old}}, "small"))
+    result = tmp_path / "seed1" / "teacher" / "result.json"
+    result.parent.mkdir(parents=True)
+    told = {name: getattr(new, name) for name in ("history", "losses", "parameters", "machine")}
+    result.write_text(json.dumps(told), encoding="utf-8")
+    assert read_results(tmp_path, archive, "small") == {"teacher": {0: old, 1: new}}
+    assert read_results(tmp_path, archive, "large") == {"teacher": {1: new}}
 
 
 def test_steps_to_an_accuracy_are_those_of_the_first_time_that_it_is_met() -> None:
