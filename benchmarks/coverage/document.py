@@ -139,8 +139,12 @@ def _share(results: Results) -> str:
         for one in results.attempts.values()
         if one.through is None and not (one.outcome == REFUSED and kind_of(one) in (OUTPUT, INPUT, NO_PLACE))
     ]
-    refused = sum(one.outcome == REFUSED for one in counted)
+    kinds = Counter(kind_of(one) for one in counted if one.outcome == REFUSED)
+    refused = kinds.total()
     share = f"{100 * refused / len(counted):.2f} %" if counted else "none"
+    if refused:
+        parts = (f"{kind} {100 * kinds[kind] / len(counted):.2f} %" for kind in KINDS if kinds[kind])
+        share += f": {', '.join(parts)}"
     places = sum(_no_place(one) for one in results.attempts.values())
     return (
         f"Of the {len(counted)} attempts at layers with a width of their own and at blocks, apart from those at the "

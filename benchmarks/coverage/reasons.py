@@ -57,6 +57,11 @@ REASONS = tuple(
             "a sum of products of activations has no weight that could hold the shares",
         ),
         (
+            NO_RULE,
+            r"it ends in `[^`]+`, an? \w+ behind the addition \(post-norm\), and its copy would normalise .+",
+            "a norm of normalised channels is another function, whatever the copy's weights",
+        ),
+        (
             NO_PLACE,
             r"no layer before an? \w+ \(`[^`]+`\) passes every value through unchanged",
             "neither φ(φ(x)) = φ(x) nor φ(x) − φ(−x) = x",

@@ -447,7 +447,7 @@ def test_the_document_counts_outcomes_and_the_share_of_refusals() -> None:
     assert "| `2x` | 2 | 0 | 0 | 0 | 3 |" in found
     assert "| **all** | 2 | 1 | 1 | 0 | 3 |" in found
     assert found[-1].startswith("Of the 5 attempts")  # without the output, and without the norm
-    assert "2 were refused (40.00 %)" in found[-1]
+    assert "2 were refused (40.00 %: " in found[-1]
 
 
 def test_the_document_hides_nothing_that_went_wrong() -> None:
