@@ -17,6 +17,9 @@ Shares = npt.NDArray[np.float64] | npt.NDArray[np.bool_]
 ORDERS = 64
 """Random orders of the rows that are dealt out; positions draw one of them each, and a random start."""
 
+_ORDERS_AT_A_TIME = 16
+"""So that they are sorted in the processor's cache."""
+
 PLACES = 1 << 16
 """How many slices of rows are listed at a time: few enough to stay in the processor's cache."""
 
@@ -89,7 +92,7 @@ class Deal:
     """
 
     def __init__(self, position: Ints, rows: int, rng: np.random.Generator) -> None:
-        orders = np.argsort(rng.random((ORDERS, rows)), axis=1)
+        orders = _drawn_orders(rows, rng)
         size = int(position.max(initial=-1)) + 1
         order, first = rng.integers(ORDERS, size=size), rng.integers(1 << 30, size=size)
         self.width = position.size
@@ -115,6 +118,32 @@ class Deal:
         for places in self.left_out(start, stop):
             owned[places] = False
         return owned.reshape(stop - start, self.width)
+
+
+def _drawn_orders(rows: int, rng: np.random.Generator) -> Ints:
+    """`(ORDERS, rows)`: random orders of the rows, as `argsort` makes them of random numbers."""
+    orders = np.empty((ORDERS, rows), dtype=np.int64)
+    for start in range(0, ORDERS, _ORDERS_AT_A_TIME):
+        orders[start : start + _ORDERS_AT_A_TIME] = argsorted(rng.random((_ORDERS_AT_A_TIME, rows)))
+    return orders
+
+
+def argsorted(keys: Floats) -> Ints:
+    """`np.argsort(keys, axis=1)` of `(n, width)` keys from 0 up to 1; numpy sorts in less than half of the time.
+
+    The last bits of each key are made the number of its place, and what is sorted holds both.
+    """
+    places = np.arange(keys.shape[1], dtype=np.uint64)
+    low = np.uint64((1 << keys.shape[1].bit_length()) - 1)
+    ordered = keys + 1.0  # from 1 up to 2, where all have one exponent
+    bits = ordered.view(np.uint64)
+    bits &= ~low
+    bits |= places
+    ordered.sort(axis=1)
+    found = (bits & low).astype(np.int64)
+    bits |= low
+    # Those that differed in their last bits alone might stand in the wrong order.
+    return np.argsort(keys, axis=1) if (bits[:, 1:] == bits[:, :-1]).any() else found
 
 
 class _Contested:
@@ -159,7 +188,7 @@ class _Contested:
                 slices = np.take_along_axis(self.members, other[:, self._way].T, axis=1).T + offset
             else:  # as copies mostly stand, side by side; far faster
                 slices = self._memory((stop - start, len(self.members)))
-                np.take(other * self._step + offset, self._way, axis=1, out=slices, mode="clip")
+                (other * self._step + offset).take(self._way, axis=1, out=slices, mode="clip")
                 slices += self.members[:, 0]
             yield slices.reshape(-1)
 
