@@ -12,6 +12,7 @@ from net2net_cli.channels.unions import Ints, distinct
 from net2net_cli.growth.plan import Split
 
 Floats = npt.NDArray[np.float64]
+Orders = npt.NDArray[np.int32]
 Shares = npt.NDArray[np.float64] | npt.NDArray[np.bool_]
 
 ORDERS = 64
@@ -120,9 +121,9 @@ class Deal:
         return owned.reshape(stop - start, self.width)
 
 
-def _drawn_orders(rows: int, rng: np.random.Generator) -> Ints:
+def _drawn_orders(rows: int, rng: np.random.Generator) -> Orders:
     """`(ORDERS, rows)`: random orders of the rows, as `argsort` makes them of random numbers."""
-    orders = np.empty((ORDERS, rows), dtype=np.int64)
+    orders = np.empty((ORDERS, rows), dtype=np.int32)
     for start in range(0, ORDERS, _ORDERS_AT_A_TIME):
         orders[start : start + _ORDERS_AT_A_TIME] = argsorted(rng.random((_ORDERS_AT_A_TIME, rows)))
     return orders
@@ -140,7 +141,7 @@ def argsorted(keys: Floats) -> Ints:
     bits &= ~low
     bits |= places
     ordered.sort(axis=1)
-    found = (bits & low).astype(np.int64)
+    found = (bits & low).view(np.int64)
     bits |= low
     # Those that differed in their last bits alone might stand in the wrong order.
     return np.argsort(keys, axis=1) if (bits[:, 1:] == bits[:, :-1]).any() else found
@@ -153,7 +154,7 @@ class _Contested:
         members: `(positions, copies)` the slices that are copies of each position.
     """
 
-    def __init__(self, members: Ints, orders: Ints, order: Ints, first: Ints) -> None:
+    def __init__(self, members: Ints, orders: Orders, order: Ints, first: Ints) -> None:
         """Look for those that fare alike.
 
         Args:
@@ -162,11 +163,16 @@ class _Contested:
             order: `(positions,)` which order each goes by.
             first: `(positions,)` the copy that comes first in it.
         """
-        self.members, self._orders = members, orders
+        count = members.shape[1]
+        self.members = members
         ways, self._way = np.unique(first * ORDERS + order, return_inverse=True)
-        self._first, self._order = np.divmod(ways, ORDERS)
+        small = np.min_scalar_type(2 * count)
+        turns = (orders - orders // count * count).astype(small)  # the remainder, in a quarter of the time
+        self._turn = np.ascontiguousarray(turns.T).take(ways % ORDERS, axis=1)
+        self._turn += (ways // ORDERS).astype(small)
         steps = distinct(np.diff(members, axis=1))
         self._step = int(steps[0]) if steps.size == 1 else None
+        self._wrapped = np.arange(3 * count) % count * (self._step or 1)
         self._held = np.empty((0, 0), dtype=np.int64)
 
     def left_out(self, start: int, stop: int, offset: Ints) -> Iterator[Ints]:
@@ -180,15 +186,15 @@ class _Contested:
         Yields:
             `((stop - start) · positions,)`, until the next are asked for.
         """
-        count = self.members.shape[1]
-        owner = self._orders[:, start:stop][self._order].T + self._first
-        for further in range(1, count):
-            other = (owner + further) % count
+        turn = self._turn[start:stop]
+        for further in range(1, self.members.shape[1]):
+            other = self._wrapped[further:].take(turn)
             if self._step is None:
                 slices = np.take_along_axis(self.members, other[:, self._way].T, axis=1).T + offset
             else:  # as copies mostly stand, side by side; far faster
+                other += offset
                 slices = self._memory((stop - start, len(self.members)))
-                (other * self._step + offset).take(self._way, axis=1, out=slices, mode="clip")
+                other.take(self._way, axis=1, out=slices, mode="clip")
                 slices += self.members[:, 0]
             yield slices.reshape(-1)
 
