@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import gcd
 
 import numpy as np
@@ -88,15 +89,16 @@ class _Component:
         self.fixed[labels.classes :] = True
         self.rules = list(labels.tails.items())
         self.barred = labels.barred
+        found = np.sort(np.concatenate([distinct(row.sections) for row in rows]))
+        self.members = distinct(found[found != labels.nothing])
+        self._in_several = distinct(found[1:][found[1:] == found[:-1]])
+
+    @cached_property
+    def _asked(self) -> list[tuple[_Row, int, Ints]]:
+        """Sections whose sum is known: the row, the number, and how often each class stands there."""
         size = self.frozen.size
-        self._rows_of, self._row_of = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
-        for number, row in enumerate(self.rows):
-            members = distinct(row.sections)
-            self._rows_of[members] += 1
-            self._row_of[members] = number
-        self.members = np.flatnonzero(self._rows_of[: labels.nothing])
-        asked = ((r, i, section) for r in rows if r.target is not None for i, section in enumerate(r.sections))
-        self.asked = [(r, i, np.bincount(section, minlength=size)) for r, i, section in asked]
+        known = ((r, i, section) for r in self.rows if r.target is not None for i, section in enumerate(r.sections))
+        return [(r, i, np.bincount(section, minlength=size)) for r, i, section in known]
 
     def fill(self, counts: Ints) -> None:
         """Whole multiples first: giving every class as many more copies keeps every equation."""
@@ -149,9 +151,9 @@ class _Component:
 
     def _alone(self, classes: Ints) -> bool:
         """Whether each class stands in one row once, so that several may be drawn together."""
-        if (self._rows_of[classes] > 1).any():
+        if np.isin(classes, self._in_several).any():
             return False
-        row = self.rows[self._row_of[classes[0]]]
+        row = next(row for row in self.rows if (row.sections == classes[0]).any())
         return bool(np.isin(row.sections, classes).sum() == classes.size)
 
     @staticmethod
@@ -161,7 +163,7 @@ class _Component:
 
     def _with_room(self, able: Ints, counts: Ints) -> Ints:
         """Those of which one more copy overshoots no section whose sum is known."""
-        for row, section, times in self.asked:
+        for row, section, times in self._asked:
             there = times[able]
             if there.any():
                 able = able[(there == 0) | (there <= row.deficits(counts)[section])]
@@ -254,9 +256,10 @@ def solve(labels: Labels, demands: Sequence[Demand], rng: np.random.Generator) -
     for demand in demands:
         if (labels.is_frozen(demand.labels)).all() and demand.width != demand.labels.size:
             raise NoCountsError(demand.layer, FROZEN)
-    counts = np.r_[labels.ones(), 0]  # the last one is `labels.nothing`
+    ones = labels.ones()
+    counts = np.r_[ones, 0]  # the last one is `labels.nothing`
     for component in _components(labels, demands):
-        _settle(component, counts, labels.ones(), rng)
+        _settle(component, counts, ones, rng)
     found: Ints = counts[:-1]
     return found
 

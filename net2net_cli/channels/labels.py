@@ -23,7 +23,7 @@ from net2net_cli.channels.choices import MEETS, Choosing
 from net2net_cli.channels.collected import Averaged, Collected, EqualParts, Freeze, Nested, Place, Tie
 from net2net_cli.channels.tails import Barred, TailRule, find_tails
 from net2net_cli.channels.tied import unabsorbed
-from net2net_cli.channels.unions import Ints, components, distinct
+from net2net_cli.channels.unions import Ints, Mask, components, distinct
 
 Choices: TypeAlias = Mapping[tuple[str, str], int]
 """For each split or merge of several axes (layer, site): which factor grows."""
@@ -281,7 +281,7 @@ class Labels:
     tails: dict[int, TailRule] = field(default_factory=dict)
     barred: Barred = field(default_factory=dict)
 
-    @property
+    @cached_property
     def classes(self) -> int:
         """How many classes there are."""
         return int(self.group.max()) + 1 if self.group.size else 0
@@ -299,8 +299,7 @@ class Labels:
 
     def output_axis(self, layer: str) -> Ints | None:
         """The labels of a layer's own width: the channels it creates, or carries where it is depthwise."""
-        own = self.found.widths.get(layer)
-        if own:
+        if own := self.found.widths.get(layer):
             return max(own, key=lambda labels: (~self.is_frozen(labels)).sum())
         op = self.graph.by_name[layer].op
         if getattr(op, "depthwise", False):
@@ -316,12 +315,13 @@ class Labels:
             if owner == layer and name not in tensors
         }
 
-    def is_frozen(self, labels: Ints) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    @cached_property
+    def _is_frozen(self) -> Mask:
+        return np.isin(self.group, list(self.frozen))
+
+    def is_frozen(self, labels: Ints) -> Mask:
         """Which of the labels keep one copy."""
-        mask = np.zeros(self.classes, dtype=bool)
-        mask[list(self.frozen)] = True
-        frozen: np.ndarray[Any, np.dtype[np.bool_]] = mask[self.group[labels]]
-        return frozen
+        return self._is_frozen[labels]
 
     def why_frozen(self, labels: Ints) -> Freeze | None:
         """The reason that keeps the first frozen one of these at one copy, or None where all may grow."""

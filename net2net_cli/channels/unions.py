@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 
 def components(count: int, pairs: list[tuple[Ints, Ints]], parent: Ints | None = None) -> Ints:

@@ -1,25 +1,62 @@
-"""The command `net2net`. Only what `--help` needs is imported here; each command imports the rest when it runs."""
+"""The command `net2net`. Each command is made when it is asked for, and imports what it needs when it runs."""
 
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 
-from net2net_cli.cli import apply, deepen, diff, env, export, grow, import_, inspect, random_pad, schema, verify, widen
-from net2net_cli.cli.boundary import CommandGroup
+from net2net_cli.cli.boundary import CommandGroup, end_process
 from net2net_cli.cli.conversion import Command
 from net2net_cli.cli.options import settings
 
-app = typer.Typer(
-    name="net2net",
-    cls=CommandGroup,
-    no_args_is_help=True,
-    rich_markup_mode=None,  # plain help comes up in half the time
-    pretty_exceptions_enable=False,
-    context_settings=settings(),
-)
+COMMANDS = {
+    "import": "import_",
+    "inspect": "inspect",
+    "widen": "widen",
+    "deepen": "deepen",
+    "grow": "grow",
+    "apply": "apply",
+    "random-pad": "random_pad",
+    "verify": "verify",
+    "diff": "diff",
+    "export": "export",
+    "schema": "schema",
+    "env": "env",
+}
+"""Every command, in the order of the help, with the name of its module and of its function."""
+
+PLAIN: dict[str, Any] = {
+    "rich_markup_mode": None,  # plain help comes up in half the time
+    "pretty_exceptions_enable": False,
+}
+
+
+class Commands(CommandGroup):
+    """All commands; those that nobody asks for are not made."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Their names, in the order of the help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of that name, or None."""
+        if cmd_name in COMMANDS and cmd_name not in self.commands:
+            self.commands[cmd_name] = _made(cmd_name)
+        return self.commands.get(cmd_name)
+
+
+def _made(name: str) -> Any:
+    module = import_module(f"net2net_cli.cli.{COMMANDS[name]}")
+    alone = typer.Typer(add_completion=False, **PLAIN)
+    command = alone.command(name, cls=Command, epilog=module.EXAMPLES, context_settings=settings())
+    command(getattr(module, COMMANDS[name]))
+    return typer.main.get_command(alone)
+
+
+app = typer.Typer(name="net2net", cls=Commands, no_args_is_help=True, context_settings=settings(), **PLAIN)
 
 
 def _print_version(wanted: bool) -> None:
@@ -43,24 +80,6 @@ def net2net(
     """
 
 
-def _add(name: str, command: Any, epilog: str) -> None:
-    app.command(name, cls=Command, epilog=epilog, context_settings=settings())(command)
-
-
-_add("import", import_.import_, import_.EXAMPLES)
-_add("inspect", inspect.inspect, inspect.EXAMPLES)
-_add("widen", widen.widen, widen.EXAMPLES)
-_add("deepen", deepen.deepen, deepen.EXAMPLES)
-_add("grow", grow.grow, grow.EXAMPLES)
-_add("apply", apply.apply, apply.EXAMPLES)
-_add("random-pad", random_pad.random_pad, random_pad.EXAMPLES)
-_add("verify", verify.verify, verify.EXAMPLES)
-_add("diff", diff.diff, diff.EXAMPLES)
-_add("export", export.export, export.EXAMPLES)
-_add("schema", schema.schema, schema.EXAMPLES)
-_add("env", env.env, env.EXAMPLES)
-
-
 def main() -> None:
     """Run the command line and end the process."""
-    typer.main.get_command(app).main(args=sys.argv[1:], prog_name="net2net")
+    end_process(typer.main.get_command(app).main(args=sys.argv[1:], prog_name="net2net", standalone_mode=False))

@@ -235,7 +235,7 @@ def _gather(
         last = number == len(further)
         out = memory.block(shape, bits.dtype) if last else memory.array(f"axis {axis}", shape, bits.dtype)
         # Positions are in range, as the proof has found; with another mode, numpy would gather into memory of its own.
-        bits = np.take(bits, further[axis], axis=axis, out=out, mode="clip")
+        bits = bits.take(further[axis], axis=axis, out=out, mode="clip")
     return bits.view(source.dtype)
 
 

@@ -12,10 +12,14 @@ from net2net_cli.channels.unions import Ints, distinct
 from net2net_cli.growth.plan import Split
 
 Floats = npt.NDArray[np.float64]
+Orders = npt.NDArray[np.int32]
 Shares = npt.NDArray[np.float64] | npt.NDArray[np.bool_]
 
 ORDERS = 64
 """Random orders of the rows that are dealt out; positions draw one of them each, and a random start."""
+
+_ORDERS_AT_A_TIME = 16
+"""So that they are sorted in the processor's cache."""
 
 PLACES = 1 << 16
 """How many slices of rows are listed at a time: few enough to stay in the processor's cache."""
@@ -91,7 +95,7 @@ class Deal:
     """
 
     def __init__(self, position: Ints, rows: int, rng: np.random.Generator) -> None:
-        orders = np.argsort(rng.random((ORDERS, rows)), axis=1)
+        orders = _drawn_orders(rows, rng)
         size = int(position.max(initial=-1)) + 1
         order, first = rng.integers(ORDERS, size=size), rng.integers(1 << 30, size=size)
         self.width = position.size
@@ -119,6 +123,32 @@ class Deal:
         return owned.reshape(stop - start, self.width)
 
 
+def _drawn_orders(rows: int, rng: np.random.Generator) -> Orders:
+    """`(ORDERS, rows)`: random orders of the rows, as `argsort` makes them of random numbers."""
+    orders = np.empty((ORDERS, rows), dtype=np.int32)
+    for start in range(0, ORDERS, _ORDERS_AT_A_TIME):
+        orders[start : start + _ORDERS_AT_A_TIME] = argsorted(rng.random((_ORDERS_AT_A_TIME, rows)))
+    return orders
+
+
+def argsorted(keys: Floats) -> Ints:
+    """`np.argsort(keys, axis=1)` of `(n, width)` keys from 0 up to 1; numpy sorts in less than half of the time.
+
+    The last bits of each key are made the number of its place, and what is sorted holds both.
+    """
+    places = np.arange(keys.shape[1], dtype=np.uint64)
+    low = np.uint64((1 << keys.shape[1].bit_length()) - 1)
+    ordered = keys + 1.0  # from 1 up to 2, where all have one exponent
+    bits = ordered.view(np.uint64)
+    bits &= ~low
+    bits |= places
+    ordered.sort(axis=1)
+    found = (bits & low).view(np.int64)
+    bits |= low
+    # Those that differed in their last bits alone might stand in the wrong order.
+    return np.argsort(keys, axis=1) if (bits[:, 1:] == bits[:, :-1]).any() else found
+
+
 class _Contested:
     """Positions that have equally many copies.
 
@@ -126,7 +156,7 @@ class _Contested:
         members: `(positions, copies)` the slices that are copies of each position.
     """
 
-    def __init__(self, members: Ints, orders: Ints, order: Ints, first: Ints) -> None:
+    def __init__(self, members: Ints, orders: Orders, order: Ints, first: Ints) -> None:
         """Look for those that fare alike.
 
         Args:
@@ -135,11 +165,16 @@ class _Contested:
             order: `(positions,)` which order each goes by.
             first: `(positions,)` the copy that comes first in it.
         """
-        self.members, self._orders = members, orders
+        count = members.shape[1]
+        self.members = members
         ways, self._way = np.unique(first * ORDERS + order, return_inverse=True)
-        self._first, self._order = np.divmod(ways, ORDERS)
+        small = np.min_scalar_type(2 * count)
+        turns = (orders - orders // count * count).astype(small)  # the remainder, in a quarter of the time
+        self._turn = np.ascontiguousarray(turns.T).take(ways % ORDERS, axis=1)
+        self._turn += (ways // ORDERS).astype(small)
         steps = distinct(np.diff(members, axis=1))
         self._step = int(steps[0]) if steps.size == 1 else None
+        self._wrapped = np.arange(3 * count) % count * (self._step or 1)
         self._held = np.empty((0, 0), dtype=np.int64)
 
     def left_out(self, start: int, stop: int, offset: Ints) -> Iterator[Ints]:
@@ -153,15 +188,15 @@ class _Contested:
         Yields:
             `((stop - start) · positions,)`, until the next are asked for.
         """
-        count = self.members.shape[1]
-        owner = self._orders[:, start:stop][self._order].T + self._first
-        for further in range(1, count):
-            other = (owner + further) % count
+        turn = self._turn[start:stop]
+        for further in range(1, self.members.shape[1]):
+            other = self._wrapped[further:].take(turn)
             if self._step is None:
                 slices = np.take_along_axis(self.members, other[:, self._way].T, axis=1).T + offset
             else:  # as copies mostly stand, side by side; far faster
+                other += offset
                 slices = self._memory((stop - start, len(self.members)))
-                np.take(other * self._step + offset, self._way, axis=1, out=slices, mode="clip")
+                other.take(self._way, axis=1, out=slices, mode="clip")
                 slices += self.members[:, 0]
             yield slices.reshape(-1)
 

@@ -57,6 +57,7 @@ class Source:
     Attributes:
         shape: as stored.
         dtype: as stored.
+        row_bytes: of one slice along axis 0.
     """
 
     def __init__(self, tensors: Tensors, name: str, whole_from: int) -> None:
@@ -71,13 +72,11 @@ class Source:
         info = tensors.info(name)
         self.shape = info.shape
         self.dtype = np.dtype(info.numpy_dtype)
-        self._tensors, self._name, self._most = tensors, name, whole_from
+        self._row = prod(info.shape[1:])
+        self.row_bytes = self._row * self.dtype.itemsize
+        self._tensors, self._name, self._most = tensors, name, max(whole_from, self.row_bytes)
+        self._parts = tensors if _have_parts(tensors) else None
         self._whole: Array | None = None
-
-    @property
-    def row_bytes(self) -> int:
-        """Of one slice along axis 0."""
-        return prod(self.shape[1:]) * self.dtype.itemsize
 
     def whole(self) -> Array:
         """All of it."""
@@ -89,12 +88,10 @@ class Source:
         """`(stop - start, …)`: rows of axis 0, in memory from `buffer` unless the whole tensor is there."""
         if self._is_read_whole(stop - start):
             return self.whole()[start:stop]
-        row = prod(self.shape[1:])
-        return self._read(start * row, (stop - start, *self.shape[1:]), buffer)
+        return self._read(start * self._row, (stop - start, *self.shape[1:]), buffer)
 
     def _is_read_whole(self, rows: int) -> bool:
-        many = rows * self.row_bytes > max(self._most, self.row_bytes)
-        return self._whole is not None or many or not _have_parts(self._tensors)
+        return self._whole is not None or self._parts is None or rows * self.row_bytes > self._most
 
     def reads_in_place(self, rows: int) -> bool:
         """Whether `in_place` can read so many rows: they are not too short, and not taken from the whole tensor."""
@@ -107,14 +104,14 @@ class Source:
             position: which rows, from the lowest up, none left out, and each as often as there shall be copies.
             buffer: gives memory.
         """
-        assert _have_parts(self._tensors)
-        row, width = prod(self.shape[1:]), len(position)
+        assert self._parts is not None
+        row, width = self._row, len(position)
         out = buffer((width, *self.shape[1:]), self.dtype)
         flat = out.reshape(-1)
         copies = [i for i in range(1, width) if position[i] == position[i - 1]]
         starts, stops = [0, *(i + 1 for i in copies)], [*copies, width]
         runs = [flat[start * row : stop * row] for start, stop in zip(starts, stops, strict=True) if start < stop]
-        self._tensors.read_part(self._name, position[0] * row, *runs)
+        self._parts.read_part(self._name, position[0] * row, *runs)
         for i in copies:
             out[i] = out[i - 1]
         return out
@@ -126,7 +123,7 @@ class Source:
         return self._read(start, (stop - start,), buffer)
 
     def _read(self, start: int, shape: tuple[int, ...], buffer: Buffer) -> Array:
-        assert _have_parts(self._tensors)
+        assert self._parts is not None
         out = buffer(shape, self.dtype)
-        self._tensors.read_part(self._name, start, out.reshape(-1))
+        self._parts.read_part(self._name, start, out.reshape(-1))
         return out

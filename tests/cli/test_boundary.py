@@ -154,6 +154,16 @@ def test_an_interrupt_while_something_is_loaded_is_no_traceback(
     assert (done.code, done.out, done.err) == (130, "", "")
 
 
+@pytest.mark.parametrize("code", [0, 2])
+def test_all_that_is_said_arrives_before_the_process_ends(code: int) -> None:
+    """A pipe holds less than the schema."""
+    arguments = ("schema",) if code == 0 else ("schema", "--no-such-option")
+    there, here = spawn(*arguments), run(*arguments)
+    assert there == here
+    assert there.code == code
+    assert len(there.out + there.err) > (1 << 16 if code == 0 else 0)
+
+
 def test_piped_output_has_no_colours_and_no_line_breaks_of_its_own(teacher: Path) -> None:
     done = spawn("inspect", teacher, "fc", COLUMNS="20", TERM="xterm-256color")
     assert "\x1b" not in done.out + done.err

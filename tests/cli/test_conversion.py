@@ -22,7 +22,7 @@ GIVEN = (None, True, False, 0, 1, 0.0, 0.5, Path("x"), ("a", "b"), ["a"], (), *V
 def parameters() -> list[Any]:
     """Of every command, and of what stands in front of it; but not `--help` and the like, which end the process."""
     group: Any = typer.main.get_command(app)
-    commands = [group, *group.commands.values()]
+    commands = [group, *(group.get_command(context(group), name) for name in group.list_commands(context(group)))]
     found = [(command, p) for command in commands for p in command.get_params(context(command))]
     return [pytest.param(c, p, id=f"{c.name}-{p.name}") for c, p in found if p.callback is None]
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from cli.running import expects, run, spawn
@@ -72,6 +75,18 @@ def test_help_and_schema_import_no_torch(poison: object) -> None:
     assert spawn("schema", poison=poison).code == 0
 
 
+def test_a_command_is_made_only_where_it_is_asked_for() -> None:
+    """Which is felt in the time of each of them."""
+    code = (
+        "import sys, typer; from net2net_cli.cli.main import app\n"
+        "typer.main.get_command(app).main(['schema'], standalone_mode=False)\n"
+        "print(sorted(m for m in sys.modules if m.startswith('net2net_cli.cli.')), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "net2net_cli.cli.schema" in done.stderr
+    assert "net2net_cli.cli.widen" not in done.stderr
+
+
 def test_schema_is_one_json_document() -> None:
     done = run("schema")
     assert done.code == 0
@@ -79,9 +94,6 @@ def test_schema_is_one_json_document() -> None:
 
 
 def test_help_imports_neither_numpy_nor_rich() -> None:
-    import subprocess
-    import sys
-
     code = "import sys; from net2net_cli.cli.main import app; print([m for m in ('numpy', 'rich') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -9,7 +9,7 @@ import pytest
 
 from net2net_cli.channels.unions import Ints
 from net2net_cli.growth.plan import SPLITS, Split
-from net2net_cli.growth.shares import copy_numbers, generator, share_rows
+from net2net_cli.growth.shares import argsorted, copy_numbers, generator, share_rows
 
 POSITIONS = {
     "no copies": [0, 1, 2, 3],
@@ -58,10 +58,10 @@ def test_every_copy_owns_some_row_and_all_own_about_equally_many(name: str, seed
             assert max(each) - min(each) <= 1
 
 
-@pytest.mark.parametrize("name", POSITIONS)
-def test_rows_are_dealt_in_one_of_64_orders_to_one_copy_after_the_other(name: str) -> None:
+@pytest.mark.parametrize("position", [*POSITIONS.values(), [0] * 140 + [1]])
+def test_rows_are_dealt_in_one_of_64_orders_to_one_copy_after_the_other(position: list[int]) -> None:
     """The draw is part of the format: with another one, no student that was grown before could be proved."""
-    position, rows = POSITIONS[name], 23
+    rows = 23
     rng = generator(0, "tensor")
     orders = [sorted(range(rows), key=keys.__getitem__) for keys in rng.random((64, rows)).tolist()]
     order = rng.integers(64, size=max(position) + 1).tolist()
@@ -73,6 +73,19 @@ def test_rows_are_dealt_in_one_of_64_orders_to_one_copy_after_the_other(name: st
             expected[row, copies[(orders[order[teacher]][row] + first[teacher]) % len(copies)]] = True
     assert np.array_equal(shares("ownership", position, rows), expected)
     assert np.array_equal(shares("ownership", position, rows, step=5), expected)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 100, 4096, 5000])
+def test_keys_are_argsorted_as_numpy_does(rows: int) -> None:
+    keys = np.random.default_rng(rows).random((7, rows))
+    assert np.array_equal(argsorted(keys), np.argsort(keys, axis=1))
+
+
+def test_keys_that_differ_in_their_last_bit_alone_stand_in_order() -> None:
+    """From the largest below 1 down, each the next smaller one; and numbers that `+ 1` makes equal."""
+    falling = 1.0 - np.arange(1, 301, dtype=np.float64) * 2.0**-53
+    assert argsorted(falling[None, :]).tolist() == [list(range(299, -1, -1))]
+    assert argsorted(np.array([[3 * 2.0**-53, 2.0**-53, 0.5, 2.0**-52, 0.0]])).tolist() == [[4, 1, 3, 0, 2]]
 
 
 def test_with_fewer_rows_than_copies_ownership_stays_exact_and_some_copies_start_unread() -> None:
