@@ -230,10 +230,9 @@ def op(name: str, *, module: str | None = None) -> Callable[[OpClass], OpClass]:
         # An op without attributes of its own is the dataclass that its base is: to make it one again would cost time
         # in every start of the program.
         made = cast(OpClass, _as_data(cls)) if _adds_attributes(cls) else cls
+        # A dataclass between `Op` and this one would compare its own fields alone.
         for method in ("__eq__", "__hash__", "__repr__"):
-            if (
-                method not in cls.__dict__
-            ):  # what a dataclass between `Op` and this one compares are its own fields alone
+            if method not in cls.__dict__:
                 setattr(made, method, getattr(Op, method))
         made.name = name
         if module is not None:
