@@ -36,7 +36,7 @@ find_python = for python in $(CANDIDATES); do "$$python" -c '$(RECENT)' 2>/dev/n
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-slow lint format messages bench crash coverage-sweep fuzz samples experiments clean
+.PHONY: help setup demo test test-slow test-experiments lint format messages bench crash coverage-sweep fuzz samples experiments clean
 
 help: ## this list
 	@echo "net2net: grow trained networks without changing what they compute"
@@ -56,6 +56,9 @@ test: $(READY) ## run the tests (but for the slow ones)
 
 test-slow: $(SLOW_READY) ## run the slow tests: every layer of every network of torchvision, real weights
 	OMP_NUM_THREADS=1 $(PYTEST) -m slow $(TESTS)
+
+test-experiments: $(EXPERIMENTS_READY) ## run the tests of experiments/, which are skipped without its extra
+	OMP_NUM_THREADS=1 $(PYTEST) -m "not slow" tests/experiments
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check
@@ -85,7 +88,7 @@ fuzz: $(FUZZ_READY) ## hostile files through the real commands, for MINUTES=5; F
 	@PYTHONPATH=tests:. OMP_NUM_THREADS=1 $(BIN)/python -m fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(FUZZ)
 
 # One thread a process: the processes share the cores. Results stay in experiments_output/, and what is there is kept.
-experiments: $(EXPERIMENTS_READY) ## the paper's experiments in small (40 minutes); writes docs/EXPERIMENTS.md
+experiments: $(EXPERIMENTS_READY) ## the paper's experiments in small (about 45 minutes); writes docs/EXPERIMENTS.md
 	@OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -f experiments/Makefile BIN='$(BIN)' $(EXPERIMENTS)
 
 samples: $(READY) ## train the sample networks again (20 minutes)

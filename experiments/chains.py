@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from experiments.models import widths
-from experiments.profiles import NARROW, RATE, RATES, SPLITS, Profile
+from experiments.profiles import NARROW, RATE, RATES, Profile
+from net2net_cli.growth.plan import SPLITS
 
 Command = tuple[str, ...]
 

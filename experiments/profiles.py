@@ -47,9 +47,6 @@ class Profile:
     note: str = ""
 
 
-SPLITS = ("ownership", "random", "equal", "fresh")
-"""The values of `--split` that are compared."""
-
 NARROW = 0.3**0.5
 """Width of the paper's teacher: its modules have 30 % of the parameters of the standard one's."""
 

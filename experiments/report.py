@@ -186,14 +186,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run() -> None:
         archive = options.document.parent / "experiments" / "results.json.xz"
-        told = json.loads((options.results / "profile.json").read_text(encoding="utf-8"))
+        nothing = ExperimentError(f"`{options.results}` has no results yet", "`make experiments` makes them")
+        profile = options.results / "profile.json"
+        if not profile.exists():
+            raise nothing
+        told = json.loads(profile.read_text(encoding="utf-8"))
         setting = repr(replace(PROFILES[told["profile"]], seeds=0, note=""))
         results = read_results(options.results, archive, setting)
         if not {"teacher", "scratch-wider"} <= results.keys():
-            raise ExperimentError(f"`{options.results}` has no results yet", "`make experiments` makes them")
+            raise nothing
         swept = options.results / SWEEP
         sweep = json.loads(swept.read_text(encoding="utf-8")) if swept.exists() else None
-        options.document.parent.mkdir(parents=True, exist_ok=True)
+        archive.parent.mkdir(parents=True, exist_ok=True)
         text = render(results, told, sweep, archive.parent)
         archive.write_bytes(archived(results, setting))
         options.document.write_text(text, encoding="utf-8")

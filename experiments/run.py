@@ -24,7 +24,8 @@ from pathlib import Path
 from experiments import inputs, models, train
 from experiments.chains import Command, Node, nodes, rules
 from experiments.errors import ExperimentError, exit_code_of
-from experiments.profiles import PROFILES, SPLITS, Profile
+from experiments.profiles import PROFILES, Profile
+from net2net_cli.growth.plan import SPLITS
 
 MODULES = {"experiments.train": train.main, "experiments.models": models.main, "experiments.inputs": inputs.main}
 

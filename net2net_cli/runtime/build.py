@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from net2net_cli.architecture.graph import Graph, Layer, Mode, Structure, tensor_name
 from net2net_cli.architecture.ops import Call
-from net2net_cli.architecture.ops.constant import Constant
 from net2net_cli.architecture.ops.opaque import THE_MODULE, Opaque
 from net2net_cli.architecture.returns import layers_of, output_names, structure_of
 from net2net_cli.architecture.trust import check_trust
@@ -151,9 +150,6 @@ def _module(layer: Layer, workshop: Workshop) -> nn.Module:
     if isinstance(layer.op, Opaque):
         with torch.device("cpu"):  # constructors may compute with the tensors that they make
             return workshop.module(layer)
-    if isinstance(layer.op, Constant):
-        with torch.device("cpu"):  # no state dict brings its values
-            return modules.Constant(**layer.op.module_arguments())
     assert layer.op.module is not None
     try:
         return module_class(layer.op.module)(**layer.op.module_arguments())

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from math import prod
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.fx.node import Node, map_aggregate
 
 from net2net_cli.architecture.ops.constant import LARGEST, Constant
@@ -25,16 +25,14 @@ class Constants:
     """The values of buffers and calls that depend on no input and no tensor of the network's state dict.
 
     Args:
-        model: what is recorded.
         tracer: whose recording it is.
+        buffers: of the network, by name, that its state dict does not hold.
     """
 
-    def __init__(self, model: nn.Module, tracer: Tracer) -> None:
+    def __init__(self, tracer: Tracer, buffers: Mapping[str, Tensor]) -> None:
         self.values: dict[Node, Tensor] = {}
         self._tracer = tracer
-        kept = set(model.state_dict())
-        buffers = model.named_buffers(remove_duplicate=False)
-        self._buffers = {name: buffer for name, buffer in buffers if name not in kept}
+        self._buffers = buffers
 
     def work_out(self, node: Node) -> Tensor | None:
         """The value of a call, or None where it is no constant. Calls come in the order in which they were recorded."""
@@ -116,12 +114,13 @@ def constant_of(value: Tensor, own: Set[torch.dtype]) -> Constant | None:
         own: the types of the network's own real numbers. A rebuilt network converts its constants to their type, so
             that they have to be of it; or of one that it holds, where both meet in an operation anyway.
     """
-    if value.requires_grad or value.layout != torch.strided or value.numel() * value.element_size() > LARGEST // 2:
+    if value.requires_grad or value.layout != torch.strided:
         return None
-    if value.dtype in _WHOLE:
-        return Constant.of(value.cpu().contiguous().numpy())
-    held = (value.dtype, set(own)) == (torch.float32, {torch.float64})
-    if value.dtype not in _REAL or not (held or set(own or {torch.float32}) == {value.dtype}):
+    if value.dtype not in _WHOLE:
+        held = (value.dtype, set(own)) == (torch.float32, {torch.float64})
+        if value.dtype not in _REAL or not (held or set(own or {torch.float32}) == {value.dtype}):
+            return None
+        value = value if value.dtype == torch.float64 else value.float()  # which holds the half types exactly
+    if value.numel() * value.element_size() > LARGEST:
         return None
-    stored = value if value.dtype == torch.float64 else value.float()  # which holds the half types exactly
-    return Constant.of(stored.detach().cpu().contiguous().numpy())
+    return Constant.of(value.cpu().contiguous().numpy())

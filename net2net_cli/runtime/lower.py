@@ -76,7 +76,8 @@ class Lowering:
         self._stale: dict[Node, Node] = {}
         self._by_storage: dict[int, list[Node]] = {}
         self._in_state = set(model.state_dict())
-        self._constants = Constants(model, tracer)
+        buffers = model.named_buffers(remove_duplicate=False)
+        self._constants = Constants(tracer, {name: b for name, b in buffers if name not in self._in_state})
         self._said: dict[tuple[str, Constant], Draft] = {}
         kept = (t for name, t in (*model.named_parameters(), *model.named_buffers()) if name in self._in_state)
         self._own = {t.dtype for t in kept if t.is_floating_point()}

@@ -21,7 +21,8 @@ class Constant(nn.Module):
         super().__init__()
         raw = bytearray(zlib.decompress(base64.b64decode(data)))
         kind = getattr(torch, dtype)
-        value = torch.frombuffer(raw, dtype=kind) if raw else torch.empty(0, dtype=kind)
+        # On the CPU under any default device: no state dict brings its values.
+        value = torch.frombuffer(raw, dtype=kind) if raw else torch.empty(0, dtype=kind, device="cpu")
         self.register_buffer("value", value.reshape(size), persistent=False)
 
     def forward(self) -> Tensor:

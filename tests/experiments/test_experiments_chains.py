@@ -11,7 +11,8 @@ import pytest
 
 from experiments.chains import Arm, Growth, arms, nodes, rules
 from experiments.models import make, widths
-from experiments.profiles import PROFILES, QUICK, RATES, SPLITS, Profile
+from experiments.profiles import PROFILES, QUICK, RATES, Profile
+from net2net_cli.growth.plan import SPLITS
 
 
 @pytest.mark.parametrize("name", PROFILES)
@@ -110,8 +111,9 @@ def test_the_document_has_every_question_and_is_the_same_from_the_same_results(t
     text = document.read_text()
     for title in ("the claim", "learning rate", "Optimizer state", "How copies share", "Deeper", "Exploration", "Once"):
         assert title in text
-    drawn = sorted(plot.name for plot in (tmp_path / "docs" / "experiments").iterdir())
-    assert drawn == sorted(part.split(")")[0] for part in text.split("](experiments/")[1:])
+    beside = sorted(path.name for path in (tmp_path / "docs" / "experiments").iterdir())
+    drawn = [part.split(")")[0] for part in text.split("](experiments/")[1:]]
+    assert beside == sorted([*drawn, "results.json.xz"])
     assert "**The profile asks for 5 seeds.**" in text
     assert "$ net2net widen results/seed0/teacher/model.safetensors" in text
     results = stats.read_results(tmp_path / "results")

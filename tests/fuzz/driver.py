@@ -60,9 +60,8 @@ class Runner:
 
     def __init__(self, folder: Path, *, every: bool) -> None:
         self.folder = folder
-        os.environ.pop(
-            "PYTORCH_NVML_BASED_CUDA_CHECK", None
-        )  # Lightning sets it where a test imports that: it opens a library
+        # Lightning sets it where another test has imported that, and torch then opens a library.
+        os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
         (folder / "seeds").mkdir(parents=True)
         self.seeds: list[Seed] = make_seeds(folder / "seeds", every=every)
         for turn, (_, make) in enumerate(sound(self.seeds) * 2):  # what is imported late is imported here, once for all
