@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from torchvision import datasets
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
 
 from experiments.errors import ExperimentError
 
@@ -63,14 +64,18 @@ class Labelled(Protocol):
     def __getitems__(self, places: Sequence[Place]) -> tuple[Tensor, Tensor]: ...
 
 
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+"""Of a batch of images, drawing from a generator on the CPU."""
+
+
 class Images(Dataset[Any]):
-    """Images in memory.
+    """Images in memory, of the host or of a device.
 
     Args:
         pixels: `(n, channels, height, width)`, uint8.
         labels: `(n,)`, int64.
         prepare: uint8 images `(n, …)` -> float32 images, normalised.
-        augment: of one image, drawing from torch's generator.
+        augment: of the images that are trained on.
     """
 
     def __init__(
@@ -78,22 +83,44 @@ class Images(Dataset[Any]):
         pixels: Tensor,
         labels: Tensor,
         prepare: Callable[[Tensor], Tensor],
-        augment: Callable[[Tensor], Tensor] | None = None,
+        augment: Augment | None = None,
     ) -> None:
         self.pixels, self.labels, self.prepare, self.augment = pixels, labels, prepare, augment
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    def on(self, device: torch.device) -> Images:
+        """The same images in the device's memory, where batches are then made."""
+        return Images(self.pixels.to(device), self.labels.to(device), self.prepare, self.augment)
+
     def __getitems__(self, places: Sequence[Place]) -> tuple[Tensor, Tensor]:
         """`(n, channels, height, width)` float32 and `(n,)` int64; the same places give the same batch."""
-        numbers = [number for number, _ in places]
+        numbers = torch.tensor([number for number, _ in places], device=self.pixels.device)
         pixels = self.pixels[numbers]
         if self.augment is not None:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(places[0][1])
-                pixels = torch.stack([self.augment(image) for image in pixels])
+            pixels = self.augment(pixels, torch.Generator().manual_seed(places[0][1]))
         return self.prepare(pixels), self.labels[numbers]
+
+
+def flipped(pixels: Tensor, draw: torch.Generator) -> Tensor:
+    """Each image of a batch mirrored, or not."""
+    chosen = torch.rand(len(pixels), 1, 1, 1, generator=draw) < 0.5
+    return torch.where(chosen.to(pixels.device), functional.horizontal_flip(pixels), pixels)
+
+
+def cropped(pixels: Tensor, draw: torch.Generator) -> Tensor:
+    """Each image of a batch mirrored or not, and moved by at most an eighth of its width; what comes in is black.
+
+    As torchvision's `RandomHorizontalFlip` and `RandomCrop` do with one image; those draw once for a whole batch.
+    """
+    count, _, height, width = pixels.shape
+    most = max(1, width // 8)
+    padded = functional.pad(flipped(pixels, draw), [most])
+    top, left = torch.randint(2 * most + 1, (2, count, 1), generator=draw)
+    rows, columns = (top + torch.arange(height)).to(pixels.device), (left + torch.arange(width)).to(pixels.device)
+    batch = torch.arange(count, device=pixels.device)
+    return padded[batch[:, None, None], :, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
 
 
 class Folders(Dataset[Any]):
@@ -121,6 +148,11 @@ class Data:
     train: Labelled
     valid: Labelled
     classes: int
+
+    def on(self, device: torch.device) -> Data:
+        """The same; images that are in memory at all are then in the device's."""
+        train, valid = (part.on(device) if isinstance(part, Images) else part for part in (self.train, self.valid))
+        return Data(train, valid, self.classes)
 
 
 class Steps(Sampler[list[Place]]):
@@ -155,7 +187,8 @@ class Steps(Sampler[list[Place]]):
                 order = torch.randperm(self.images, generator=torch.Generator().manual_seed(mixed(self.seed, epoch)))
             at = step % an_epoch * self.batch
             mine = order[at : at + self.batch][self.rank :: self.world].tolist()
-            yield [(number, mixed(self.seed, step, self.rank)) for number in mine]
+            drawn = mixed(self.seed, step, self.rank)
+            yield [(number, drawn) for number in mine]
 
 
 def mixed(*numbers: int) -> int:
@@ -183,11 +216,7 @@ def load(source: Source) -> Data:
     shrink = v2.Resize(size, antialias=True)
     mean, std = MEAN_STD[source.name]
     prepare = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])
-    augment = {
-        "none": None,
-        "flip": v2.RandomHorizontalFlip(),
-        "crop": v2.Compose([v2.RandomHorizontalFlip(), v2.RandomCrop(size, padding=max(1, size // 8))]),
-    }[source.augment]
+    augment = {"none": None, "flip": flipped, "crop": cropped}[source.augment]
     classes = int(train[1].max()) + 1
     return Data(
         Images(shrink(train[0]), train[1], prepare, augment), Images(shrink(valid[0]), valid[1], prepare), classes

@@ -22,19 +22,22 @@ from net2net_cli.networks import inception_v2, small_resnet
 from net2net_cli.networks.inception import MODULES, ConvNormReLU, Inception
 
 TINY_MODULES = ("inception_3b", "inception_3c", "inception_4a")
-TINY_FILTERS = 0.125
-"""Filters of the tiny network at width 1, as a part of those of Inception-V2: few, so that wider ones are better."""
+"""Of the ten of Inception-V2; the second has stride 2."""
+
+FILTERS = 0.125
+"""Filters of a small network at width 1, as a part of those of Inception-V2: few, so that wider ones are better."""
 
 
-class TinyInception(nn.Module):
-    """Three of the ten modules of Inception-V2, one of them with stride 2, with an eighth of its filters at width 1.
+class SmallInception(nn.Module):
+    """Some of the modules of Inception-V2, or all, with an eighth of its filters at width 1, for small images.
 
     Dropout stands behind every activation inside the modules, at probability 0, since a training script may want it:
     the paper leaves it to dropout to part copies. Input `(n, in_channels, h, w)`, output `(n, classes)`.
     """
 
-    def __init__(self, width: float, classes: int, in_channels: int) -> None:
+    def __init__(self, modules: Sequence[str], width: float, classes: int, in_channels: int) -> None:
         super().__init__()
+        self.names = tuple(modules)
         self.stem = nn.Sequential(
             OrderedDict(
                 conv1=ConvNormReLU(in_channels, 16, 3),
@@ -43,8 +46,8 @@ class TinyInception(nn.Module):
             )
         )
         channels = 32
-        for name in TINY_MODULES:
-            filters = MODULES[name].scaled(width * TINY_FILTERS)
+        for name in modules:
+            filters = MODULES[name].scaled(width * FILTERS)
             self.add_module(name, Inception(channels, filters))
             channels = filters.output(channels)
         for module in self.modules():
@@ -59,7 +62,7 @@ class TinyInception(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`(n, in_channels, h, w)` -> `(n, classes)`."""
         x = self.stem(x)
-        for name in TINY_MODULES:
+        for name in self.names:
             x = self.get_submodule(name)(x)
         out: Tensor = self.fc(self.flatten(self.avgpool(x)))
         return out
@@ -68,7 +71,9 @@ class TinyInception(nn.Module):
 def make(network: str, width: float, classes: int, in_channels: int, size: int) -> nn.Module:
     """An untrained network; `width` multiplies the filters of what the experiments widen."""
     if network == "tiny-inception":
-        return TinyInception(width, classes, in_channels)
+        return SmallInception(TINY_MODULES, width, classes, in_channels)
+    if network == "small-inception":
+        return SmallInception(tuple(MODULES), width, classes, in_channels)
     if network == "inception":
         return inception_v2(width, classes, in_channels, stem="small" if size < 64 else "imagenet")
     if network == "tiny-resnet":
@@ -81,7 +86,7 @@ def make(network: str, width: float, classes: int, in_channels: int, size: int) 
     return found
 
 
-NETWORKS = ("tiny-inception", "inception", "tiny-resnet", "resnet", "resnet50")
+NETWORKS = ("tiny-inception", "small-inception", "inception", "tiny-resnet", "resnet", "resnet50")
 
 
 @lru_cache

@@ -75,6 +75,8 @@ class Run:
 def prepare(options: Options, fabric: Fabric) -> Run:
     """Read data, checkpoint and state, and put them on the device."""
     data = load(options.source)
+    if options.workers == 0:
+        data = data.on(fabric.device)
     network = Net2Net.load(options.checkpoint)
     raw = network.to_module()
     if options.dropout is not None:
@@ -151,6 +153,7 @@ def judge(run: Run) -> None:
     for x, label in _loader(run.data.valid, batches, options):
         with fabric.autocast():
             out = judged(_placed(x, run)).float().cpu()
+        label = label.cpu()
         sums[0] += functional.cross_entropy(out, label, reduction="sum").double()
         sums[1] += (out.argmax(1) == label).sum()
     judged.train()

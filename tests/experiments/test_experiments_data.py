@@ -7,9 +7,20 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as tv
 
-from experiments.data import FASHION_FILES, FASHION_VALIDATION, Images, Source, Steps, as_it_is, load, mixed
+from experiments.data import (
+    FASHION_FILES,
+    FASHION_VALIDATION,
+    Images,
+    Source,
+    Steps,
+    as_it_is,
+    cropped,
+    flipped,
+    load,
+    mixed,
+)
 from experiments.errors import ExperimentError
 
 
@@ -34,7 +45,7 @@ def test_processes_part_a_batch_between_them_and_draw_apart() -> None:
 
 def test_a_batch_is_augmented_by_its_own_seed_and_leaves_the_generator_alone() -> None:
     pixels = torch.arange(20 * 16, dtype=torch.uint8).view(20, 1, 4, 4)
-    images = Images(pixels, torch.zeros(20), lambda x: x, v2.RandomHorizontalFlip())
+    images = Images(pixels, torch.zeros(20), lambda x: x, flipped)
     places = [(number, mixed(1, 2)) for number in range(20)]
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -45,6 +56,36 @@ def test_a_batch_is_augmented_by_its_own_seed_and_leaves_the_generator_alone() -
     mirrored = [torch.equal(found, image.flip(-1)) for found, image in zip(first, pixels, strict=True)]
     assert any(mirrored)
     assert not all(mirrored)
+
+
+@pytest.mark.parametrize("size", [8, 7, 24])
+def test_each_image_of_a_batch_is_cropped_at_a_place_of_its_own_as_torchvision_would(size: int) -> None:
+    draw = torch.Generator().manual_seed(0)
+    pixels = torch.randint(1, 256, (200, 2, size, size), dtype=torch.uint8, generator=draw)
+    most = max(1, size // 8)
+    padded = tv.pad(pixels, [most])
+    seen = set()
+    for image, around, given in zip(cropped(pixels, draw), padded, pixels, strict=True):
+        places = [
+            (mirrored, top, left)
+            for mirrored, source in ((False, around), (True, tv.horizontal_flip(around)))
+            for top in range(2 * most + 1)
+            for left in range(2 * most + 1)
+            if torch.equal(tv.crop(source, top, left, size, size), image)
+        ]
+        assert len(places) == 1, given
+        seen.update(places)
+    possible = 2 * (2 * most + 1) ** 2
+    assert len(seen) > 0.9 * possible * (1 - (1 - 1 / possible) ** 200)  # as many as 200 draws are expected to meet
+
+
+def test_batches_made_on_a_device_are_those_made_on_the_host() -> None:
+    pixels = torch.randint(0, 256, (20, 1, 4, 4), dtype=torch.uint8)
+    images = Images(pixels, torch.arange(20), lambda x: x.float(), cropped)
+    moved = images.on(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    places = [(number, 5) for number in (3, 9, 1)]
+    for mine, theirs in zip(images.__getitems__(places), moved.__getitems__(places), strict=True):
+        assert torch.equal(mine, theirs.cpu())
 
 
 def test_a_batch_that_was_made_whole_is_not_collated() -> None:

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from net2net_cli import Net2Net
 from net2net_cli.architecture.graph import Graph, Layer, NetworkInput
 from net2net_cli.architecture.ops import REGISTRY
 from net2net_cli.architecture.shapes import Batch
@@ -314,32 +313,3 @@ def test_failures_of_the_device_say_what_to_do(error: Exception, message: str) -
 def test_other_failures_are_passed_on() -> None:
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         compare(teacher(), teacher(), [(torch.randn(2, 1, 9, 9),)])
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_a_changed_student_is_caught_on_the_gpu(dtype: torch.dtype) -> None:
-    options: dict[str, Any] = {"device": "cuda", "dtype": dtype}
-    assert found(lambda _: None, **options).passed
-    assert not found(lambda m: m[0].weight[1, 0, 1, 1].add_(1e-2), **options).passed
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_the_gpu_its_driver_and_the_build_are_named() -> None:
-    machine = found(lambda _: None, device="cuda").machine
-    assert torch.cuda.get_device_name() in machine.device
-    assert machine.driver
-    assert machine.cuda == torch.version.cuda
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_training_mode_on_the_gpu_draws_the_same_masks() -> None:
-    teacher = Net2Net.from_module(
-        nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 3)), torch.zeros(2, 5)
-    )
-    found = teacher.widen({"0": 13}, split="random").verify(teacher, device="cuda", level="train")
-    assert found.passed, found.error
-    assert not found.notes
