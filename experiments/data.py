@@ -120,7 +120,8 @@ def cropped(pixels: Tensor, draw: torch.Generator) -> Tensor:
     top, left = torch.randint(2 * most + 1, (2, count, 1), generator=draw)
     rows, columns = (top + torch.arange(height)).to(pixels.device), (left + torch.arange(width)).to(pixels.device)
     batch = torch.arange(count, device=pixels.device)
-    return padded[batch[:, None, None], :, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
+    found: Tensor = padded[batch[:, None, None], :, rows[:, :, None], columns[:, None, :]]
+    return found.movedim(-1, 1)
 
 
 class Folders(Dataset[Any]):

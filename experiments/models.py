@@ -78,15 +78,15 @@ def make(network: str, width: float, classes: int, in_channels: int, size: int) 
         return inception_v2(width, classes, in_channels, stem="small" if size < 64 else "imagenet")
     if network == "tiny-resnet":
         return small_resnet(classes, in_channels, width=int(16 * width + 0.5), blocks=1)
-    if network == "resnet":
-        return small_resnet(classes, in_channels, width=int(32 * width + 0.5), blocks=3)
+    if network == "resnet20":
+        return small_resnet(classes, in_channels, width=int(16 * width + 0.5), blocks=3)
     from torchvision.models import resnet50
 
     found: nn.Module = resnet50(num_classes=classes, width_per_group=int(64 * width + 0.5))
     return found
 
 
-NETWORKS = ("tiny-inception", "small-inception", "inception", "tiny-resnet", "resnet", "resnet50")
+NETWORKS = ("tiny-inception", "small-inception", "inception", "tiny-resnet", "resnet20", "resnet50")
 
 
 @lru_cache

@@ -85,22 +85,21 @@ QUICK = Profile(
 
 FULL = Profile(
     seeds=5,
-    inception="inception",
-    resnet="resnet",
+    inception="small-inception",
+    resnet="resnet20",
     size=28,
     in_channels=1,
     classes=10,
     data="--data fashion-mnist",
     training=(
-        "--augment crop --batch 128 --channels-last --precision bf16-mixed --workers 4 --eval-every 200 "
-        "--eval-at 10 20 50 100 --save-every 500 --tensorboard"
+        "--augment crop --batch 512 --eval-every 50 --eval-at 10 20 --eval-batch 2500 --save-every 500 --tensorboard"
     ),
     rate=3e-3,
-    warmup=200,
-    teacher=6000,
-    scratch=6000,
-    student=2000,
-    early=2000,
+    warmup=100,
+    teacher=2250,
+    scratch=1500,
+    student=500,
+    early=500,
     dropout=0.1,
     noise=0.05,
     deepen=DEEPEN,

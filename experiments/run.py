@@ -55,13 +55,21 @@ def _net2net(arguments: Sequence[str]) -> int:
 
 
 def make_all(found: Sequence[Node]) -> None:
-    """Make what is missing, in order; what another process is making is left to it."""
-    todo = [node for node in found if not node.target.exists()]
+    """Make what is missing; what another process is making is left to it.
+
+    First what takes no training, since others wait for it, then the longest trainings, so that none is left at the end.
+    """
+    todo = sorted((node for node in found if not node.target.exists()), key=lambda node: (node.steps > 0, -node.steps))
     while todo:
         left = [node for node in todo if not _attempt(node)]
         if len(left) == len(todo):
             time.sleep(1)
         todo = left
+
+
+def interleaved(found: Sequence[Sequence[Node]]) -> list[Node]:
+    """The first of each seed, then the second, and so on: a run that is cut off has as many seeds of each arm."""
+    return [node for together in zip(*found, strict=True) for node in together]
 
 
 def _attempt(node: Node) -> bool:
@@ -105,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(given)
     profile = with_words(PROFILES[options.profile], options.train)
     seeds = range(profile.seeds) if options.seeds is None else options.seeds
-    found = [node for seed in seeds for node in nodes(profile, seed, options.out, options.splits)]
+    found = interleaved([nodes(profile, seed, options.out, options.splits) for seed in seeds])
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "profile.json").write_text(json.dumps({"profile": options.profile, "splits": list(options.splits)}))
     if options.make:

@@ -253,6 +253,8 @@ def _processor() -> str:
 
 def fabric_of(options: Options) -> Fabric:
     """Lightning Fabric as the options ask for it."""
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high")  # TF32, as convolutions have it by default
     loggers: list[Any] = [CSVLogger(options.out, name="csv", version="", flush_logs_every_n_steps=1)]
     if options.tensorboard:
         loggers.append(TensorBoardLogger(options.out, name="tensorboard", version=""))

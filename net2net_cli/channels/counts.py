@@ -42,12 +42,13 @@ class Demand:
 
 
 class NoCountsError(Exception):
-    """No numbers of copies meet the demands; holds the layer whose equation failed, and why."""
+    """No numbers of copies meet the demands; holds the layer whose equation failed, why, and what it is about."""
 
-    def __init__(self, layer: str, why: str) -> None:
+    def __init__(self, layer: str, why: str, classes: Ints | None = None) -> None:
         super().__init__(why)
         self.layer = layer
         self.why = why
+        self.classes = classes
 
 
 @dataclass(slots=True)
@@ -146,7 +147,7 @@ class _Component:
                 continue
             able = self._with_room(able, counts)
             if not able.size or overshoots > OVERSHOOTS:
-                raise NoCountsError(lacking.layer, self._explain(lacking, section))
+                raise NoCountsError(lacking.layer, self._explain(lacking, section), lacking.sections[section])
             counts[self._fewest(able, counts, 1, rng)] += 1
 
     def _alone(self, classes: Ints) -> bool:
@@ -353,6 +354,8 @@ def refuse(labels: Labels, demand: Demand, failed: NoCountsError, others: Sequen
     """The refusal of a width: names the layer, the equation, and the next width that has a solution."""
     layer = demand.layer
     freeze = labels.why_frozen(demand.labels)
+    if freeze is None and failed.why == FROZEN and failed.classes is not None:
+        freeze = next((labels.frozen[n] for n in failed.classes.tolist() if n in labels.frozen), None)
     if freeze is not None and (labels.is_frozen(demand.labels).all() or failed.why == FROZEN):
         return frozen_refusal(layer, freeze)
     better = next_width(labels, demand, others) or (next_width(labels, demand) if others else None)

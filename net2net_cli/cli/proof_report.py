@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from net2net_cli.cli.tables import brief, count, facts, plural, table
@@ -41,10 +42,12 @@ def prove(context: typer.Context, printer: Printer) -> None:
 
     _refuse_options(context)
     given = context.params
-    wanted = Wanted(False, given["report"], given["force"], (given["teacher"], given["student"]))
+    # some versions of typer keep the words of the command line here
+    paths = {name: given[name] and Path(given[name]) for name in ("teacher", "student", "spec", "report")}
+    wanted = Wanted(False, paths["report"], given["force"], (paths["teacher"], paths["student"]))
     # NaN are bits like all others
-    teacher = open_model(given["teacher"], given["spec"], True, printer)
-    student = open_model(given["student"], None, True, printer)
+    teacher = open_model(paths["teacher"], paths["spec"], True, printer)
+    student = open_model(paths["student"], None, True, printer)
     with Progress(printer, stored_bytes(student)) as progress:
         progress.stage("comparing bits")
         found = student.prove(teacher, on_bytes=progress.advance)

@@ -383,7 +383,7 @@ def _clear(items: Array, places: Ints) -> None:
 def _kept(block: Array, kept: Array) -> Array:
     """A block whose bits are cleared where `kept`, of the shape of its first two axes, is false."""
     bits = block.view(_BITS[block.itemsize])
-    mask = np.where(kept, np.iinfo(bits.dtype).max, 0).astype(bits.dtype)
+    mask = np.where(kept, ~bits.dtype.type(0), bits.dtype.type(0))
     bits &= mask.reshape(mask.shape + (1,) * (block.ndim - 2))
     return block
 

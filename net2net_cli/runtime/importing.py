@@ -25,6 +25,7 @@ from net2net_cli.runtime.running import flattened
 from net2net_cli.runtime.sources import SAMPLES, default_input, example_input, find_callable, make_module
 from net2net_cli.runtime.tolerance import RUN_TOLERANCES
 from net2net_cli.runtime.trace import traced, unused_tensors
+from net2net_cli.runtime.where import raised_at
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ def import_module_weights(
     Raises:
         TraceError: the network cannot be expressed as a spec.
     """
+    example = tuple(x.to(_device_of(model, x.device)) for x in example)
     found = traced(model, example, name=name, source=Source(source, dict(kwargs or {})), leaves=leaves)
     graph = found.graph
     state = model.state_dict(keep_vars=True)
@@ -142,6 +144,7 @@ def check_rebuilt(
     """
     rebuilt = build(graph, trust_code=True)  # it runs in this process already
     load_weights(rebuilt, tensors.__getitem__)
+    rebuilt.to(_device_of(model, torch.device("cpu")))
     limits = [lookup_limit(graph, given.name, 2) for given in graph.inputs]
     inputs = tuple(_random_like(x, limit) for x, limit in zip(example, limits, strict=True))
     buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
@@ -151,8 +154,8 @@ def check_rebuilt(
         if named_code(graph):
             _check_not_random(model.eval(), inputs)
         for mode in (False, True):
-            original, again = (_outputs(network.train(mode), inputs) for network in (model, rebuilt))
-            errors.append(_error(original, again, "train" if mode else "eval"))
+            original = _original_outputs(model.train(mode), inputs)
+            errors.append(_error(original, _outputs(rebuilt.train(mode), inputs), "train" if mode else "eval"))
     finally:
         for module, training in modes.items():
             module.training = training
@@ -168,7 +171,7 @@ def _check_not_random(network: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     Raises:
         TraceError: it does not.
     """
-    first, second = (_outputs(network, inputs, seed) for seed in (0, 1))
+    first, second = (_original_outputs(network, inputs, seed) for seed in (0, 1))
     if any(not torch.equal(torch.nan_to_num(t), torch.nan_to_num(second[n])) for n, t in first.items()):
         raise TraceError(
             "what is kept as it is draws random numbers in evaluation too, so that outputs cannot be compared",
@@ -180,15 +183,39 @@ def _random_like(example: Tensor, limit: int) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     shape = (SAMPLES, *example.shape[1:])
     if example.is_floating_point():
-        return torch.randn(shape, generator=generator, dtype=torch.float64).to(example.dtype)
+        return torch.randn(shape, generator=generator, dtype=torch.float64).to(example)
     integers = 2 if example.dtype == torch.bool else limit
-    return torch.randint(0, integers, shape, generator=generator).to(example.dtype)
+    return torch.randint(0, integers, shape, generator=generator).to(example)
+
+
+def _device_of(model: nn.Module, otherwise: torch.device) -> torch.device:
+    """Where the module is; its first tensor tells."""
+    return next((tensor.device for tensor in (*model.parameters(), *model.buffers())), otherwise)
+
+
+def _original_outputs(model: nn.Module, inputs: tuple[Tensor, ...], seed: int = 0) -> dict[str, Tensor]:
+    """What the user's module returns.
+
+    Raises:
+        TraceError: it fails on numbers like these, which tracing did not see since it needs none.
+    """
+    try:
+        return _outputs(model, inputs, seed)
+    except Exception as wrong:  # the user's forward may raise anything
+        where = raised_at(wrong.__traceback__, "", type(model).__name__, _outputs.__name__)
+        first = str(wrong).splitlines()[0].rstrip(".") if str(wrong) else ""
+        raise where.error(
+            f"`forward` fails on random inputs: {type(wrong).__name__.lstrip('_')}: {first}",
+            "an import ends with a comparison on inputs from the normal distribution (integers: from the first rows of "
+            "tables): let `forward` take such, or import the part of the network that does",
+        ) from wrong
 
 
 def _outputs(network: nn.Module, inputs: tuple[Tensor, ...], seed: int = 0) -> dict[str, Tensor]:
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    device = inputs[0].device
+    with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        return flattened(network(*(x.clone() for x in inputs)))
+        return {name: tensor.cpu() for name, tensor in flattened(network(*(x.clone() for x in inputs))).items()}
 
 
 def _error(original: Mapping[str, Tensor], rebuilt: Mapping[str, Tensor], mode: str) -> float:

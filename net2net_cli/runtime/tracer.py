@@ -143,6 +143,7 @@ class Tracer(fx.Tracer):
         self._refuse_reading(node)
         before, self._running = self._running, True
         try:
+            self._check_lookup(node)
             seen = self._call(node)
         except (TraceError, MetaFailedError):
             raise
@@ -158,12 +159,21 @@ class Tracer(fx.Tracer):
 
     def _hint(self, node: Node) -> str:
         """What may have made a call fail."""
-        module = self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
-        looks_up = isinstance(module, nn.Embedding) or node.target is torch.nn.functional.embedding
-        given = tensors_in([seen_of(n).first for n in node.all_input_nodes])
-        if looks_up and given and given[0].is_floating_point():
+        if self._looks_up_numbers(node):
             return "an embedding looks up integers: give its input as `--input 16:int64`, or as a `LongTensor`"
         return f"tracing runs the network at batch sizes {self.runs.batches}: take sizes from tensors, as `x.shape[0]`"
+
+    def _looks_up_numbers(self, node: Node) -> bool:
+        """Whether it is a lookup that is given no integers."""
+        module = self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
+        looks_up = isinstance(module, nn.Embedding) or node.target is torch.nn.functional.embedding
+        given = tensors_in([seen_of(n).first for n in node.all_input_nodes]) if looks_up else []
+        return bool(given) and given[0].is_floating_point()
+
+    def _check_lookup(self, node: Node) -> None:
+        """Some versions of torch look at the type of indices only where there are values."""
+        if self._looks_up_numbers(node):
+            raise TypeError("an embedding looks up integers")
 
     def _call(self, node: Node) -> Seen:
         if node.op == "call_module":

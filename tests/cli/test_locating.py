@@ -44,7 +44,7 @@ def test_a_student_that_agrees_differs_nowhere(teacher: Path, student: Path) -> 
     done = run("verify", teacher, student, "--locate")
     assert done.code == 0
     assert "compared            12 layers on 8 inputs\n" in done.out
-    assert "first that differs  none: no layer differs by more than" in done.out
+    assert "first that differs  none: " in done.out
 
 
 @pytest.mark.parametrize(

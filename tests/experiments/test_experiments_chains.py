@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from experiments.chains import Arm, Growth, arms, nodes, rules
-from experiments.models import make, widths
+from experiments.models import NETWORKS, make, widths
 from experiments.profiles import PROFILES, QUICK, RATES, Profile
 from net2net_cli.growth.plan import SPLITS
 
@@ -57,7 +57,7 @@ def test_widths_are_those_of_the_wider_network() -> None:
     assert "fc" not in found
 
 
-@pytest.mark.parametrize("network", ["tiny-inception", "inception", "tiny-resnet", "resnet", "resnet50"])
+@pytest.mark.parametrize("network", NETWORKS)
 def test_networks_give_a_number_for_each_class(network: str) -> None:
     import torch
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from fuzz.judge import Finding, findings
 from fuzz.kinds import prepare, sound
-from fuzz.sandbox import Done, execute, make_folder, run_cases
+from fuzz.sandbox import Done, execute, make_folder, run_cases, without_gpu
 from fuzz.seeds import Seed, make_seeds
 
 BATCH = 40
@@ -67,7 +67,7 @@ class Runner:
         for turn, (_, make) in enumerate(sound(self.seeds) * 2):  # what is imported late is imported here, once for all
             place = folder / f"warm-{turn}"
             make_folder(place)
-            with chdir(place), redirect_stdout(StringIO()), redirect_stderr(StringIO()) as said:
+            with chdir(place), without_gpu(), redirect_stdout(StringIO()), redirect_stderr(StringIO()) as said:
                 code = execute(make().arguments)
             if code:
                 raise AssertionError(said.getvalue())

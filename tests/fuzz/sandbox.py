@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
+from unittest.mock import patch
 
 from fuzz.guards import Watch, measured, status
 
@@ -129,10 +130,16 @@ def _one_child(
             clear(folder / str(number))
 
 
+def without_gpu() -> Any:
+    """A patch: CUDA takes more memory than a command may, and a process that was forked cannot use it."""
+    return patch("torch.cuda.is_available", lambda: False)
+
+
 def _in_child(folder: Path, cases: Mapping[int, Prepare], judge: Callable[[Done, Path], Any], answer: int) -> NoReturn:
     try:
         resource.setrlimit(resource.RLIMIT_DATA, (status("VmData") + MOST_MEMORY, resource.RLIM_INFINITY))
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        without_gpu().start()
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         watch = Watch()
         for number, prepare in cases.items():

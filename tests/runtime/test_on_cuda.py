@@ -234,7 +234,7 @@ def test_a_sample_that_does_not_fit_is_refused_with_what_can_be_done() -> None:
     with pytest.raises(MachineError, match="has not enough memory for this network") as caught:
         compare(Spread(), Spread(), [(torch.randn(2, 1, 256, 256),)], device=DEVICE)
     assert "--device cpu" in str(caught.value.hint)
-    assert torch.cuda.memory_allocated() < 64 * MIB
+    assert torch.cuda.memory_allocated() < 128 * MIB  # libraries keep workspaces
 
 
 @pytest.mark.usefixtures("little_memory")
