@@ -19,12 +19,11 @@ Command = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Node:
-    """A file, what it is made from, and the commands that make it; `steps` of training, 0 where it is none."""
+    """A file, what it is made from, and the commands that make it."""
 
     target: Path
     needs: tuple[Path, ...]
     commands: tuple[Command, ...]
-    steps: int = 0
 
 
 Step = tuple[str, tuple[str, ...]]
@@ -259,4 +258,4 @@ def _trained(p: Profile, arm: Arm, starts: Sequence[Node], seed: int, place: Pat
         command += ["--optimizer", str(start.with_suffix(".optim.pt"))]
     if arm.state == "grown":
         command += ["--train-json", str(start.with_suffix(".train.json"))]
-    return Node(folder / "result.json", (need,), (tuple(command),), arm.steps)
+    return Node(folder / "result.json", (need,), (tuple(command),))

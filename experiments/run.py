@@ -55,16 +55,31 @@ def _net2net(arguments: Sequence[str]) -> int:
 
 
 def make_all(found: Sequence[Node]) -> None:
-    """Make what is missing; what another process is making is left to it.
+    """Make what is missing; what another process is making is left to it, and so is all that needs what failed.
 
-    First what takes no training, since others wait for it, then the longest trainings, so that none is left at the end.
+    Raises:
+        ExperimentError: the first failure, once all else is made.
     """
-    todo = sorted((node for node in found if not node.target.exists()), key=lambda node: (node.steps > 0, -node.steps))
+    todo = [node for node in found if not node.target.exists()]
+    failed: dict[Path, ExperimentError] = {}
     while todo:
-        left = [node for node in todo if not _attempt(node)]
+        left = []
+        for node in todo:
+            if any(need in failed for need in node.needs):
+                failed[node.target] = next(failed[need] for need in node.needs if need in failed)
+                continue
+            try:
+                done = _attempt(node)
+            except ExperimentError as error:
+                sys.stderr.write(f"{time.strftime('%H:%M:%S')} {node.target} failed: {error}\n")
+                failed[node.target] = error
+            else:
+                left += [] if done else [node]
         if len(left) == len(todo):
             time.sleep(1)
         todo = left
+    if failed:
+        raise next(iter(failed.values()))
 
 
 def interleaved(found: Sequence[Sequence[Node]]) -> list[Node]:

@@ -160,9 +160,10 @@ def _tolerance(teacher: Model, student: Model, checking: Checking, dtype: torch.
     """What was asked for, or what the type and the depth allow."""
     if checking.tolerance is not None:
         return checking.tolerance
-    layers = max(depth(model.graph, mode) for model in (teacher, student))
+    theirs, ours = (depth(model.graph, mode) for model in (teacher, student))
     back = mode == "train" and dtype == torch.float64
-    return default_tolerance(dtype, stored_type(student), student.exactness, layers, back=back)
+    added = ours - theirs
+    return default_tolerance(dtype, stored_type(student), student.exactness, max(theirs, ours), added=added, back=back)
 
 
 def _dtype(checking: Checking) -> torch.dtype | None:

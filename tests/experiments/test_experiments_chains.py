@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from experiments.chains import Arm, Growth, arms, nodes, rules
+from experiments.chains import Arm, Growth, Node, arms, nodes, rules
 from experiments.models import NETWORKS, make, widths
 from experiments.profiles import PROFILES, QUICK, RATES, Profile
 from net2net_cli.growth.plan import SPLITS
@@ -75,6 +75,22 @@ def test_makes_rules_name_every_command(tmp_path: Path) -> None:
     assert shown.count("net2net widen") + shown.count("net2net random-pad") + shown.count("net2net deepen") == sum(
         command[0] == "net2net" and command[1] != "verify" for node in found for command in node.commands
     )
+
+
+def test_what_fails_ends_only_what_needs_it_and_is_told_at_the_end(tmp_path: Path) -> None:
+    pytest.importorskip("lightning", reason="needs the extra: pip install '.[experiments]'")
+    from experiments.errors import ExperimentError
+    from experiments.run import make_all
+
+    def node(name: str, command: tuple[str, ...], *needs: str) -> Node:
+        return Node(tmp_path / name, tuple(tmp_path / need for need in needs), (command,))
+
+    building = ("python", "-m", "experiments.models", "build", "tiny-inception", "--size", "8", "-o")
+    wrong = ("python", "-m", "experiments.models", "reset", str(tmp_path / "absent"), "-o", str(tmp_path / "wrong"))
+    good = node("good.safetensors", (*building, str(tmp_path / "good.safetensors")))
+    with pytest.raises(ExperimentError, match=r"exit code 2 from: .* reset"):
+        make_all([node("wrong", wrong), node("behind", wrong, "wrong"), good])
+    assert good.target.exists()
 
 
 def made_up(folder: Path) -> None:

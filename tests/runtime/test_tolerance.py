@@ -49,6 +49,15 @@ def test_no_depth_makes_half_a_standard_deviation_nothing() -> None:
         assert default_tolerance(run, torch.float32, depth=400).value == 0.5
 
 
+def test_each_new_batch_norm_behind_another_may_add_its_rounding() -> None:
+    one = default_tolerance(torch.float64, torch.float32, "rounded", 40)
+    ten = default_tolerance(torch.float64, torch.float32, "rounded", 50, added=10)
+    assert ten.value == pytest.approx(10 * one.value, rel=1e-12)
+    assert ten.reason == "10 new batch norms behind each other are stored in float32"
+    assert default_tolerance(torch.float64, torch.float32, "exact", 50, added=10).value == 1e-12
+    assert default_tolerance(torch.float64, torch.float32, "scaled", 50, added=10).value == 5e-7
+
+
 def test_what_storing_rounds_counts_twice_in_gradients() -> None:
     found = default_tolerance(torch.float64, torch.float32, "scaled", 38, back=True)
     assert found.value == 2 * default_tolerance(torch.float64, torch.float32, "scaled", 38).value == 1e-6
