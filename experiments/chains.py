@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from experiments.models import widths
-from experiments.profiles import NARROW, RATE, RATES, Profile
+from experiments.profiles import NARROW, RATE, RATES, TENTH, Profile
 from net2net_cli.growth.plan import SPLITS
 
 Command = tuple[str, ...]
@@ -75,7 +75,7 @@ def arms(profile: Profile, splits: Sequence[str] = SPLITS) -> list[Arm]:
         Arm("teacher", (p.inception, NARROW), p.teacher, warm=True),
         Arm("scratch-wider", (p.inception, 1.0), p.scratch, warm=True),
     ]
-    wider = [*_wider(p, wide), *_splits(p, wide, splits)]
+    wider = [*_wider(p, wide), *_longer(p, wide), *_splits(p, wide, splits)]
     return [*start, *wider, *_deeper(p), *_resnet(p), *_when(p, wide), *_explore(p)]
 
 
@@ -93,6 +93,17 @@ def _wider(p: Profile, wide: tuple[str, ...]) -> Iterator[Arm]:
     for rate in RATES:  # what of it is the learning rate's doing
         yield Arm(f"again-{rate}", Growth("teacher", ()), p.student, rate, "momenta")
     yield Arm(f"wider-momenta-{RATE}", grown, p.student, RATE, "momenta")
+
+
+def _longer(p: Profile, wide: tuple[str, ...]) -> Iterator[Arm]:
+    """(a) again, at a tenth of the rate, with a teacher that gains little by going on."""
+    name = "long-teacher"
+    yield Arm(name, (p.inception, NARROW), p.long, warm=True)
+    grown = Growth(name, (("widen", wide),))
+    yield Arm("long-grown", grown, p.student, TENTH, "grown")
+    yield Arm("long-fresh", grown, p.student, TENTH)
+    yield Arm("long-pad", Growth(name, (("random-pad", wide),)), p.student, TENTH)
+    yield Arm("long-again", Growth(name, ()), p.student, TENTH, "momenta")
 
 
 def _splits(p: Profile, wide: tuple[str, ...], splits: Sequence[str]) -> Iterator[Arm]:

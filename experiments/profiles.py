@@ -17,8 +17,8 @@ class Profile:
         training: its other arguments, the same for all.
         rate: the teachers' learning rate at its peak.
         warmup: of all that starts from nothing.
-        teacher, scratch, student, early: steps of teachers, of training from scratch, of students, and of the teacher
-            that grows early.
+        teacher, scratch, student, early, long: steps of teachers, of training from scratch, of students, of the teacher
+            that grows early, and of one that is trained until little is left to gain.
         dropout: of the students that are trained with it.
         noise: of the copies in `equal` with noise.
         deepen: globs of the layers behind which new ones are put.
@@ -40,6 +40,7 @@ class Profile:
     scratch: int
     student: int
     early: int
+    long: int
     dropout: float
     noise: float
     deepen: tuple[str, ...]
@@ -55,6 +56,9 @@ RATES = (0.1, 0.3, 1.0)
 
 RATE = 0.3
 """That of all students where the learning rate is not the question."""
+
+TENTH = RATES[0]
+"""The paper's."""
 
 DEEPEN = ("**.conv3x3.conv", "**.conv3x3_2.conv")
 
@@ -73,6 +77,7 @@ QUICK = Profile(
     scratch=600,
     student=200,
     early=200,
+    long=1800,
     dropout=0.1,
     noise=0.05,
     deepen=DEEPEN,
@@ -100,6 +105,7 @@ FULL = Profile(
     scratch=1500,
     student=500,
     early=500,
+    long=4500,
     dropout=0.1,
     noise=0.05,
     deepen=DEEPEN,
@@ -125,6 +131,7 @@ IMAGENET = Profile(
     scratch=112_590,
     student=37_530,
     early=37_530,
+    long=225_180,
     dropout=0.1,
     noise=0.05,
     deepen=DEEPEN,

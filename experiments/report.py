@@ -1,7 +1,8 @@
 """The document: tables, plots and answers, the same from the same results.
 
-`python -m experiments.report RESULTS --document docs/EXPERIMENTS.md`; plots go beside it, into `experiments/`, and so
-do all results, compressed: the next document is made from them and from what was run since, such as further seeds.
+`python -m experiments.report RESULTS --document docs/EXPERIMENTS.md`; plots go beside it, into `experiments/` (the
+document's name in small letters), and so do all results, compressed: the next document is made from them and from what
+was run since, such as further seeds.
 """
 
 from __future__ import annotations
@@ -185,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
 
     def run() -> None:
-        archive = options.document.parent / "experiments" / "results.json.xz"
+        archive = options.document.with_name(options.document.stem.lower()) / "results.json.xz"
         nothing = ExperimentError(f"`{options.results}` has no results yet", "`make experiments` makes them")
         profile = options.results / "profile.json"
         if not profile.exists():
