@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from experiments.profiles import RATE, RATES
+from experiments.profiles import RATE, RATES, TENTH
 from experiments.stats import Outcome, Results, welch
-from experiments.tables import pairs, told_p
+from experiments.tables import MISSING, pairs, told_p
 
 LEVEL = 0.01
 TOLERATED = 0.01
@@ -58,22 +58,40 @@ def claim(results: Results, arm: str, *, teacher: str = "teacher", scratch: str 
     return Claim(start < 1e-9, lowest >= -TOLERATED, all(thirds), test.below(LEVEL) and test.difference < 0, sentence)
 
 
+PADDED = "random-pad"
+WAYS = (("grown state", "wider-grown"), ("fresh state", "wider-fresh"), (PADDED, "pad"))
+"""What a student is trained with, and how the names of its arms begin."""
+
+LONG = (("grown state", "long-grown"), ("fresh state", "long-fresh"), (PADDED, "long-pad"))
+"""Likewise, of the teacher that was trained for long."""
+
+
 def claims(results: Results) -> str:
     """The claim on wider students, for each learning rate and state."""
+    arms = [(f"{title}, {rate} of the teacher's rate", f"{prefix}-{rate}") for title, prefix in WAYS for rate in RATES]
+    return _claims(results, arms, "teacher")
+
+
+def long_claims(results: Results) -> str:
+    """The same on students of the teacher that was trained for long."""
+    return _claims(results, LONG, "long-teacher")
+
+
+def _claims(results: Results, arms: Sequence[tuple[str, str]], teacher: str) -> str:
     lines = []
     held = []
-    for title, prefix in (("grown state", "wider-grown"), ("fresh state", "wider-fresh"), ("random-pad", "pad")):
-        for rate in RATES:
-            if found := claim(results, f"{prefix}-{rate}"):
-                parts = {"starts": found.starts, "never falls": found.holds, "soon": found.soon, "p": found.tested}
-                missed = [name for name, true in parts.items() if not true]
-                verdict = "**all of it holds**" if found.all else f"fails: {', '.join(missed)}"
-                lines.append(f"- {title}, {rate} of the teacher's rate: {found.sentence}: {verdict}.")
-                held += [(title, rate)] if found.all else []
-    students = [f"{title} at {rate}" for title, rate in held if title != "random-pad"]
-    padded = any(title == "random-pad" for title, _ in held)
-    first = f"It holds with {' and '.join(students)}" if students else "**It does not hold as a whole** in this profile"
-    second = "random-pad meets it too" if padded else "random-pad does not meet it"
+    for title, arm in arms:
+        if found := claim(results, arm, teacher=teacher):
+            parts = {"starts": found.starts, "never falls": found.holds, "soon": found.soon, "p": found.tested}
+            missed = [name for name, true in parts.items() if not true]
+            verdict = "**all of it holds**" if found.all else f"fails: {', '.join(missed)}"
+            lines.append(f"- {title}: {found.sentence}: {verdict}.")
+            held += [title] if found.all else []
+    if not lines:
+        return MISSING
+    students = [title for title in held if not title.startswith(PADDED)]
+    first = f"It holds with {' and with '.join(students)}" if students else "**It does not hold as a whole**"
+    second = f"{PADDED} meets it too" if len(students) < len(held) else f"{PADDED} does not meet it"
     return "\n".join([f"{first}; {second}.", "", *lines])
 
 
@@ -83,20 +101,32 @@ def why(results: Results) -> str:
     padded = pairs(results, "pad-0.1", "teacher")
     if padded:
         start = median(100 * (o.history[0]["accuracy"] - t.accuracy) for o, t in padded)
-        lines.append(f"- random-pad starts {start:+.2f} % from the teacher's accuracy (median).")
-    for rate in RATES:
-        going = pairs(results, f"again-{rate}", "teacher")
-        grown = pairs(results, f"wider-grown-{rate}", f"again-{rate}")
-        if going and grown:
-            alone = median(100 * (o.accuracy - t.accuracy) for o, t in going)
-            lowest = min(100 * (o.lowest - t.accuracy) for o, t in going)
-            test = welch([o.accuracy for o, _ in grown], [o.accuracy for _, o in grown])
-            lines.append(
-                f"- At {rate} of its rate the teacher itself, going on without growing, ends {alone:+.2f} % from where "
-                f"it was (median) and falls to {lowest:+.2f} % at worst; the student with grown state ends "
-                f"{100 * test.difference:+.2f} % from that (mean, p {told_p(test)})."
-            )
-    return "\n".join(lines)
+        lines.append(f"- {PADDED} starts {start:+.2f} % from the teacher's accuracy (median).")
+    lines += [_going_on(results, f"again-{rate}", f"wider-grown-{rate}", "teacher", str(rate)) for rate in RATES]
+    return "\n".join(line for line in lines if line)
+
+
+def why_long(results: Results) -> str:
+    """The same of the teacher that was trained for long."""
+    room = difference(results, "scratch-wider", "long-teacher", "- From scratch less this teacher, at their ends")
+    gained = difference(results, "long-teacher", "teacher", "- This teacher less the other")
+    lines = [room, gained, _going_on(results, "long-again", "long-grown", "long-teacher", str(TENTH))]
+    return "\n".join(line for line in lines if line)
+
+
+def _going_on(results: Results, alone: str, student: str, teacher: str, rate: str) -> str:
+    """What a teacher gains that goes on without growing, beside its student."""
+    going, grown = pairs(results, alone, teacher), pairs(results, student, alone)
+    if not going or not grown:
+        return ""
+    gain = median(100 * (o.accuracy - t.accuracy) for o, t in going)
+    lowest = min(100 * (o.lowest - t.accuracy) for o, t in going)
+    test = welch([o.accuracy for o, _ in grown], [o.accuracy for _, o in grown])
+    return (
+        f"- At {rate} of its rate the teacher itself, going on without growing, ends {gain:+.2f} % from where it was "
+        f"(median) and falls to {lowest:+.2f} % at worst; the student with grown state ends "
+        f"{100 * test.difference:+.2f} % from that (mean, p {told_p(test)})."
+    )
 
 
 def best(results: Results, arms: Sequence[tuple[str, str]], *, by_loss: bool = True) -> str:

@@ -138,4 +138,5 @@ IMAGENET = Profile(
     block="layer2.1",
 )
 
+DEFAULT = "quick"
 PROFILES = {"quick": QUICK, "full": FULL, "imagenet": IMAGENET}

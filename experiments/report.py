@@ -18,7 +18,7 @@ from pathlib import Path
 from experiments import answers, plots, tables
 from experiments.chains import nodes
 from experiments.errors import ExperimentError, exit_code_of
-from experiments.profiles import NARROW, PROFILES, RATE, Profile
+from experiments.profiles import DEFAULT, NARROW, PROFILES, RATE, Profile
 from experiments.stats import Results, archived, read_results
 from experiments.sweep import SWEEP
 
@@ -26,8 +26,8 @@ INTRODUCTION = """\
 # Does growing help?
 
 The Net2Net paper's experiments (arXiv:1511.05641), with `net2net` doing the growing and `experiments/train.py` the
-training. `make experiments` runs the quick profile and writes this file; every figure and every sentence with a figure
-in it is computed from the results. Do not edit it.
+training. `make experiments{how}` makes this file; every figure in it, and every sentence with a figure, is computed
+from the results. Do not edit it.
 """
 
 READING = """\
@@ -50,8 +50,9 @@ def render(results: Results, told: dict[str, object], sweep: dict[str, object] |
         folder: of the plots, named as seen from the document.
     """
     name, splits = str(told["profile"]), list(told["splits"])  # type: ignore[call-overload]  # JSON
-    parts = [INTRODUCTION, _setting(results, name), READING]
-    for title, body in _sections(results, splits, sweep, folder):
+    how = "" if name == DEFAULT else f" EXPERIMENTS='PROFILE={name}'"
+    parts = [INTRODUCTION.format(how=how), _setting(results, name), READING]
+    for title, body in _sections(results, PROFILES[name], splits, sweep, folder):
         parts += [f"## {title}\n", body]
     parts += ["## Commands\n", _commands(name)]
     return "\n".join(part.rstrip() + "\n" for part in parts)
@@ -84,7 +85,7 @@ def _setting(results: Results, name: str) -> str:
 
 
 def _sections(
-    results: Results, splits: list[str], sweep: dict[str, object] | None, folder: Path
+    results: Results, profile: Profile, splits: list[str], sweep: dict[str, object] | None, folder: Path
 ) -> list[tuple[str, str]]:
     def picture(name: str, arms: Sequence[tuple[str, str]], teacher: str, figure: str = "accuracy") -> str:
         drawn = plots.draw(results, arms, folder / f"{name}.svg", teacher=teacher, figure=figure)
@@ -100,6 +101,13 @@ def _sections(
             "final accuracy of training from scratch in at most a third of the steps, with p < 0.01; random-pad does "
             f"not.\n\n{answers.claims(results)}\n\nWhy:\n\n{answers.why(results)}\n\n"
             f"{tables.against(results, wider, 'teacher', 'scratch-wider')}" + picture("wider", grown, "teacher"),
+        ),
+        (
+            "Wider: with a teacher that was trained for long",
+            f"The claim again, with a teacher of {profile.long} steps instead of {profile.teacher}.\n\n"
+            f"{answers.long_claims(results)}\n\nWhy:\n\n{answers.why_long(results)}\n\n"
+            f"{tables.against(results, tables.LONG, 'long-teacher', 'scratch-wider')}"
+            + picture("long", tables.LONG, "long-teacher"),
         ),
         ("The learning rate", _rates(results, sweep)),
         (
