@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from fuzz import sandbox
 from fuzz.driver import Runner
@@ -18,6 +19,11 @@ from fuzz.judge import findings
 from fuzz.past import PAST, command
 from fuzz.sandbox import Done, run_cases
 from net2net_cli.cli import inspect_report
+
+pytestmark = pytest.mark.skipif(
+    torch.cuda.is_available(),
+    reason="commands are forked, and where there is a GPU torch's gradients start threads: CUDA_VISIBLE_DEVICES= hides it",
+)
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the guards read Linux's accounts of processes")
 
