@@ -20,12 +20,13 @@ from fuzz.past import PAST, command
 from fuzz.sandbox import Done, run_cases
 from net2net_cli.cli import inspect_report
 
-pytestmark = pytest.mark.skipif(
-    torch.cuda.is_available(),
-    reason="commands are forked, and where there is a GPU torch's gradients start threads: CUDA_VISIBLE_DEVICES= hides it",
-)
-
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the guards read Linux's accounts of processes")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="the guards read Linux's accounts of processes"),
+    pytest.mark.skipif(
+        torch.cuda.is_available(),
+        reason="commands are forked, and with a GPU torch's gradients start threads; CUDA_VISIBLE_DEVICES= hides it",
+    ),
+]
 
 SAMPLE = 112
 
