@@ -202,6 +202,7 @@ class Net2Net:
         kernel: int | None = None,
         count: int = 1,
         batch_norm: BatchNormStart = "estimate",
+        where_possible: bool = False,
         inputs: Path | None = None,
         device: str = "auto",
     ) -> Self:
@@ -212,6 +213,7 @@ class Net2Net:
             kernel: odd kernel size of new convolutions; that of the layer before, if not given.
             count: how many new layers or blocks each.
             batch_norm: where statistics of new batch norms come from: `estimate` (the batch norm before), `identity`.
+            where_possible: globs pass over layers behind which nothing can be inserted.
             inputs: measure them on these inputs instead.
             device: where they are measured.
 
@@ -228,7 +230,7 @@ class Net2Net:
             def moments(values: Sequence[str]) -> Mapping[str, Moments]:
                 return measured_moments(self.graph, self.to_module(), values, inputs, device)
 
-        options = DeepenOptions(kernel, count, batch_norm)
+        options = DeepenOptions(kernel, count, batch_norm, where_possible)
         return self._grown(plan_deepen(self.graph, layers, options, self.tensors, moments))
 
     def grow(self, like: Graph | str | Path, *, split: Split = "ownership", seed: int = 0) -> Self:

@@ -28,6 +28,7 @@ def deepen(
     bn: Annotated[
         o.StartChoice, typer.Option("--bn", help="New batch norms: statistics as estimated, or mean 0, variance 1.")
     ] = "estimate",
+    where_possible: o.WherePossible = False,
     inputs: o.Inputs = None,
     optimizer: o.Optimizer = None,
     spec: o.Spec = None,
@@ -55,7 +56,15 @@ def deepen(
         need_torch("without `--inputs` statistics are estimated")
 
     def operation(network: Net2Net) -> Net2Net:
-        return network.deepen(layers, kernel=kernel, count=number, batch_norm=bn, inputs=inputs, device=device)
+        return network.deepen(
+            layers,
+            kernel=kernel,
+            count=number,
+            batch_norm=bn,
+            where_possible=where_possible,
+            inputs=inputs,
+            device=device,
+        )
 
     printer = Printer(quiet, verbose, json)
     asked = Growth(

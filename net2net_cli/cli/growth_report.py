@@ -130,8 +130,8 @@ def headline(payload: Payload) -> str:
     """One sentence for people: `widen: 3 layers wider, 5 others adapted; wrote …`."""
     layers = payload["layers"]
     grown = sum(is_row(layer) and layer["kind"] not in ("new", "gone") for layer in layers)
-    new = sum(layer["kind"] == "new" for layer in layers)
-    rest = len(layers) - grown - new
+    new = sum(is_row(layer) and layer["kind"] == "new" for layer in layers)  # as in the table: those with parameters
+    rest = sum(not is_row(layer) and layer["kind"] not in ("new", "gone") for layer in layers)
     said = [f"{plural(grown, 'layer')} wider" if grown else "", f"{plural(new, 'layer')} new" if new else ""]
     said.append(f"{plural(rest, 'other')} adapted" if rest else "")
     place = "nothing was written (`--dry-run`)" if payload["dry_run"] else f"wrote `{payload['student']}`"

@@ -62,7 +62,7 @@ Split = Annotated[
     SplitChoice, typer.Option("--split", help="How copies share what read the original; fresh: new channels instead.")
 ]
 RoundTo = Annotated[int, typer.Option("--round-to", min=1, metavar="N", help="Round widths up to a multiple of N.")]
-WherePossible = Annotated[bool, typer.Option("--where-possible", help="Globs pass over layers that cannot grow.")]
+WherePossible = Annotated[bool, typer.Option("--where-possible", help="Globs pass over what cannot grow.")]
 Optimizer = Annotated[
     Path | None,
     path_option("--optimizer", metavar="FILE", help="Optimizer state of the teacher's training (.pt); grows too."),

@@ -11,7 +11,7 @@ import numpy as np
 from net2net_cli.architecture.graph import Graph, Layer
 from net2net_cli.architecture.ops import conv, norm
 from net2net_cli.channels.values import Slices, Value, same_values
-from net2net_cli.errors import UsageError
+from net2net_cli.errors import GrowthRefusedError, UsageError
 from net2net_cli.growth.batch_norm import (
     BatchNormStart,
     Moments,
@@ -47,11 +47,13 @@ class DeepenOptions:
         kernel: odd kernel size of new convolutions; None for that of the layer before.
         count: how many new layers or blocks for each name.
         batch_norm: what new batch norms hold.
+        where_possible: globs pass over layers behind which nothing can be inserted.
     """
 
     kernel: int | None = None
     count: int = 1
     batch_norm: BatchNormStart = "estimate"
+    where_possible: bool = False
 
 
 @dataclass
@@ -88,9 +90,10 @@ def plan_deepen(
     """
     options = options or DeepenOptions()
     _check_options(options)
-    singles, blocks = _named(graph, layers)
-    growing = _Growing(graph, graph, same_values(graph))
-    sites = {layer.name: _sites(graph, layer) for layer in singles}
+    named = _named(graph, layers)
+    sites, passed_over = _all_sites(graph, named, options)
+    blocks = named.blocks
+    growing = _Growing(graph, graph, same_values(graph), notes=passed_over)
     measured = measure(_values(sites)) if measure else {}
     for name, places in sites.items():
         _deepen_layer(growing, name, places, options, tensors, measured)
@@ -98,6 +101,7 @@ def plan_deepen(
         _deepen_block(growing, name, options.count)
     start = "measured" if measure else options.batch_norm
     arguments: dict[str, Any] = {"layers": list(layers), "kernel": options.kernel, "count": options.count, "bn": start}
+    arguments |= {"where_possible": True} if options.where_possible else {}
     return _plan(growing, Operation("deepen", arguments, None, exact=True))
 
 
@@ -113,9 +117,24 @@ def _check_options(options: DeepenOptions) -> None:
         raise UsageError(f"`count` is {options.count}; at least one new layer is needed", "use 1 or more")
 
 
-def _named(graph: Graph, names: Sequence[str]) -> tuple[list[Layer], list[str]]:
-    """Single layers and blocks, each once, in the order they were named."""
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """What is to be deepened, each once, in the order in which it was named.
+
+    Attributes:
+        layers: single ones.
+        by_glob: names of those that patterns alone stand for.
+        blocks: names of residual blocks.
+    """
+
+    layers: Sequence[Layer]
+    by_glob: frozenset[str]
+    blocks: Sequence[str]
+
+
+def _named(graph: Graph, names: Sequence[str]) -> _Named:
     singles: dict[str, Layer] = {}
+    by_name: set[str] = set()
     blocks: dict[str, None] = {}
     if not names:
         raise UsageError("nothing to deepen", "name a layer or a residual block")
@@ -123,13 +142,35 @@ def _named(graph: Graph, names: Sequence[str]) -> tuple[list[Layer], list[str]]:
         if name in graph.by_name:
             owner = graph.by_name[graph.by_name[name].owner]
             singles[owner.name] = owner
+            by_name.add(owner.name)
         elif layers_of(graph, name):
             blocks[name] = None
         elif any(c in name for c in "*?["):
             singles |= {layer.name: layer for layer in _matching(graph, name)}
         else:
             raise unknown_layer(graph, name)
-    return list(singles.values()), list(blocks)
+    return _Named(list(singles.values()), frozenset(singles.keys() - by_name), list(blocks))
+
+
+def _all_sites(graph: Graph, named: _Named, options: DeepenOptions) -> tuple[dict[str, list[Site]], list[str]]:
+    """Where new layers go, for each layer, and notes on layers that were passed over."""
+    sites: dict[str, list[Site]] = {}
+    notes: list[str] = []
+    for layer in named.layers:
+        try:
+            sites[layer.name] = _sites(graph, layer)
+        except GrowthRefusedError as refused:
+            if layer.name not in named.by_glob:
+                raise
+            if not options.where_possible:
+                refused.hint = "`--where-possible` passes over layers of a pattern behind which nothing can be inserted"
+                raise
+            notes.append(f"passed over: {refused.message}")
+    if not sites and not named.blocks:
+        raise GrowthRefusedError(
+            "nothing can be inserted behind any of the layers that match", "`net2net inspect` shows where it can"
+        )
+    return sites, notes
 
 
 def _matching(graph: Graph, pattern: str) -> list[Layer]:

@@ -72,6 +72,7 @@ ARGUMENTS: Mapping[str, Mapping[str, Check]] = {
         "kernel": _COUNT,
         "count": _COUNT,
         "bn": (lambda v: v in get_args(BatchNormStart), f"one of {', '.join(get_args(BatchNormStart))}"),
+        "where_possible": _FLAG,
     },
     "grow": {"like": _TEXT, "split": _SPLIT, "seed": _COUNT},
 }

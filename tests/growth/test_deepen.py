@@ -470,6 +470,35 @@ def test_what_cannot_be_meant_is_an_error(layers: list[str], options: DeepenOpti
     assert wrong.value.message == message
 
 
+def unlike() -> Graph:
+    """`a1` and `a3` have an activation behind them, `a2` and `b` have none."""
+    middle = {"a2": linear(4, 4), "a3": linear(4, 4), "r3": RELU}
+    return chain((5,), a1=linear(5, 4), r1=RELU, **middle, b=linear(4, 2))
+
+
+def test_a_glob_is_all_or_nothing_unless_it_may_pass_over_what_cannot_be_deepened() -> None:
+    with pytest.raises(GrowthRefusedError, match="nothing can be inserted behind `a2`") as refused:
+        deepened(unlike(), ["a*"])
+    assert "--where-possible" in str(refused.value.hint)
+    plan, teacher, student = deepened(unlike(), ["a*"], DeepenOptions(where_possible=True))
+    assert names(plan) == ["a1_deeper1", "a1_deeper1_act", "a3_deeper1", "a3_deeper1_act"]
+    assert error(plan, teacher, student) == 0
+    assert plan.notes == (
+        "passed over: nothing can be inserted behind `a2`: `a3` (Linear) comes before any activation",
+    )
+
+
+def test_a_layer_that_is_named_is_never_passed_over() -> None:
+    for layers in (["a2"], ["a*", "a2"]):
+        with pytest.raises(GrowthRefusedError, match="behind `a2`"):
+            deepened(unlike(), layers, DeepenOptions(where_possible=True))
+
+
+def test_a_pattern_of_which_nothing_can_be_deepened_is_refused() -> None:
+    with pytest.raises(GrowthRefusedError, match="behind any of the layers that match"):
+        deepened(unlike(), ["b*"], DeepenOptions(where_possible=True))
+
+
 def test_a_glob_deepens_every_layer_it_matches() -> None:
     graph = chain((5,), a1=linear(5, 4), r1=RELU, a2=linear(4, 4), r2=RELU, out=linear(4, 2))
     plan, teacher, student = deepened(graph, ["a*"])
