@@ -32,7 +32,6 @@ DEEPEN = (
         names="block.conv",
     ),
     Example("net2net deepen teacher.safetensors block.conv3 --no-verify -o student.safetensors"),
-    Example("net2net deepen teacher.safetensors 'block.*' --no-verify -o student.safetensors"),
     Example("net2net deepen teacher.safetensors 'f*' --where-possible --no-verify -o student.safetensors"),
     deepened(
         "In `net.safetensors`, tanh stands behind `a`.",
