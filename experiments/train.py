@@ -85,6 +85,8 @@ def prepare(options: Options, fabric: Fabric) -> Run:
                 module.p = options.dropout
     if options.channels_last:
         raw = raw.to(memory_format=torch.channels_last)
+    elif fabric.device.type == "cpu":
+        pool_channels_last(raw)
     factors = factors_from(options.train_json, options.optimizer)
     groups = parameter_groups(raw, options.lr, options.weight_decay, factors, options.optimizer)
     model, optimizer = fabric.setup(raw, build_optimizer(options.optimizer, groups, options.momentum))
@@ -99,6 +101,14 @@ def prepare(options: Options, fabric: Fabric) -> Run:
             average.module.load_state_dict(saved["average"])
             average.n_averaged.fill_(1)  # else the first update would take the weights themselves
     return Run(options, fabric, data, raw, model, optimizer, average)
+
+
+def pool_channels_last(model: nn.Module) -> None:
+    """Let pools alone have their channels last: on CPUs they take half as long so, and return the same bits."""
+    for module in model.modules():
+        if isinstance(module, nn.MaxPool2d | nn.AvgPool2d):
+            module.register_forward_pre_hook(lambda _, x: (x[0].contiguous(memory_format=torch.channels_last),))
+            module.register_forward_hook(lambda _, x, y: y.contiguous())
 
 
 def train(run: Run) -> None:
