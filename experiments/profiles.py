@@ -110,6 +110,10 @@ FULL = Profile(
     noise=0.05,
     deepen=DEEPEN,
     block="layer2.1",
+    note=(
+        "before any result, for about half an hour of an H200 that 15 processes share under MPS; what is here was made "
+        "in its first 500 seconds, by an order that put the longest trainings first"
+    ),
 )
 
 IMAGENET = Profile(

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from experiments import answers, plots, tables
-from experiments.chains import nodes
+from experiments.chains import arms, nodes
 from experiments.errors import ExperimentError, exit_code_of
 from experiments.profiles import DEFAULT, NARROW, PROFILES, RATE, Profile
 from experiments.stats import Results, archived, read_results
@@ -51,17 +51,20 @@ def render(results: Results, told: dict[str, object], sweep: dict[str, object] |
     """
     name, splits = str(told["profile"]), list(told["splits"])  # type: ignore[call-overload]  # JSON
     how = "" if name == DEFAULT else f" EXPERIMENTS='PROFILE={name}'"
-    parts = [INTRODUCTION.format(how=how), _setting(results, name), READING]
-    for title, body in _sections(results, PROFILES[name], splits, sweep, folder):
-        parts += [f"## {title}\n", body]
+    parts = [INTRODUCTION.format(how=how), _setting(results, name, splits), READING]
+    sections = _sections(results, PROFILES[name], splits, sweep, folder)
+    for title, body in sections:
+        parts += [f"## {title}\n", body] if tables.RULE in body else []
+    if missing := [title for title, body in sections if tables.RULE not in body]:
+        parts += ["## Not run\n", "\n".join(f"- {title}" for title in missing)]
     parts += ["## Commands\n", _commands(name)]
     return "\n".join(part.rstrip() + "\n" for part in parts)
 
 
-def _setting(results: Results, name: str) -> str:
+def _setting(results: Results, name: str, splits: Sequence[str]) -> str:
     profile = PROFILES[name]
     seeds = sorted({seed for outcomes in results.values() for seed in outcomes})
-    complete = [seed for seed in seeds if all(seed in outcomes for outcomes in results.values())]
+    complete = [seed for seed in seeds if all(seed in results.get(arm.name, {}) for arm in arms(profile, splits))]
     machines = sorted(
         {json.dumps(o.machine, sort_keys=True) for outcomes in results.values() for o in outcomes.values()}
     )
@@ -208,6 +211,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sweep = json.loads(swept.read_text(encoding="utf-8")) if swept.exists() else None
         archive.parent.mkdir(parents=True, exist_ok=True)
         text = render(results, told, sweep, archive.parent)
+        for plot in archive.parent.glob("*.svg"):  # of questions that have no table
+            if f"/{plot.name})" not in text:
+                plot.unlink()
         archive.write_bytes(archived(results, setting))
         options.document.write_text(text, encoding="utf-8")
 

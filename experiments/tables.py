@@ -8,13 +8,15 @@ from experiments.profiles import RATE, RATES
 from experiments.stats import Outcome, Results, Welch, spread, welch
 
 MISSING = "No results yet."
+RULE = "|---"
+"""What the second line of a table begins with."""
 Pair = tuple[Outcome, Outcome]
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table whose first column is text and whose others are numbers."""
-    lines = [f"| {' | '.join(head)} |", f"|---{'|--:' * (len(head) - 1)}|"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+    """A Markdown table whose first column is text and whose others are numbers; a word where it has no rows."""
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([f"| {' | '.join(head)} |", f"{RULE}{'|--:' * (len(head) - 1)}|", *lines]) if lines else MISSING
 
 
 def told_p(test: Welch) -> str:

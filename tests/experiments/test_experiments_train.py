@@ -157,6 +157,29 @@ def test_a_state_that_is_not_there_is_told_without_a_traceback(
     assert capsys.readouterr().err.startswith("error: ")
 
 
+def test_pools_that_have_their_channels_last_return_the_same_bits() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        *(
+            nn.Conv2d(3, 5, 3, padding=1),
+            nn.MaxPool2d(3, 2, 1),
+            nn.Conv2d(5, 4, 1),
+            nn.AvgPool2d(3, 1, 1),
+            nn.Flatten(),
+        ),
+        nn.Linear(64, 2),
+    )
+    x = torch.randn(6, 3, 8, 8)
+    grown = []
+    for prepare in (lambda _: None, train.pool_channels_last):
+        prepare(model)
+        model.zero_grad()
+        out = model(x)
+        out.square().sum().backward()
+        grown.append([out, *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
+    assert all(torch.equal(a, b) for a, b in zip(*grown, strict=True))
+
+
 def test_a_reset_network_keeps_its_shapes_and_nothing_else(teacher: Path, tmp_path: Path) -> None:
     out = tmp_path / "reset.safetensors"
     assert models.main(["reset", str(teacher / "model.safetensors"), "--seed", "1", "-o", str(out)]) == 0
