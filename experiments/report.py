@@ -19,8 +19,7 @@ from experiments import answers, plots, tables
 from experiments.chains import arms, nodes
 from experiments.errors import ExperimentError, exit_code_of
 from experiments.profiles import DEFAULT, NARROW, PROFILES, RATE, Profile
-from experiments.stats import Results, archived, read_results
-from experiments.sweep import SWEEP
+from experiments.stats import SWEEP, Results, archived, read_results
 
 INTRODUCTION = """\
 # Does growing help?

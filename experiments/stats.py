@@ -11,6 +11,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+SWEEP = "sweep.json"
+"""Where a run's folder keeps what the search for a learning rate found."""
+
 DIP_STEPS = 200
 """How long after growing a loss counts as its consequence."""
 

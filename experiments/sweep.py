@@ -19,9 +19,9 @@ from experiments.chains import Node, nodes, result_of
 from experiments.errors import exit_code_of
 from experiments.profiles import PROFILES, RATES, Profile
 from experiments.run import make_all, with_words
+from experiments.stats import SWEEP
 
 STATES = ("grown", "fresh")
-SWEEP = "sweep.json"
 
 
 def sweep(profile: Profile, seeds: Sequence[int], folder: Path) -> dict[str, object]:
