@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from experiments.profiles import RATE, RATES, TENTH
+from experiments.profiles import RATE, RATES
 from experiments.stats import Outcome, Results, welch
 from experiments.tables import MISSING, pairs, told_p
 
@@ -62,26 +62,18 @@ PADDED = "random-pad"
 WAYS = (("grown state", "wider-grown"), ("fresh state", "wider-fresh"), (PADDED, "pad"))
 """What a student is trained with, and how the names of its arms begin."""
 
-LONG = (("grown state", "long-grown"), ("fresh state", "long-fresh"), (PADDED, "long-pad"))
-"""Likewise, of the teacher that was trained for long."""
-
 
 def claims(results: Results) -> str:
     """The claim on wider students, for each learning rate and state."""
     arms = [(f"{title}, {rate} of the teacher's rate", f"{prefix}-{rate}") for title, prefix in WAYS for rate in RATES]
-    return _claims(results, arms, "teacher")
+    return _claims(results, arms)
 
 
-def long_claims(results: Results) -> str:
-    """The same on students of the teacher that was trained for long."""
-    return _claims(results, LONG, "long-teacher")
-
-
-def _claims(results: Results, arms: Sequence[tuple[str, str]], teacher: str) -> str:
+def _claims(results: Results, arms: Sequence[tuple[str, str]]) -> str:
     lines = []
     held = []
     for title, arm in arms:
-        if found := claim(results, arm, teacher=teacher):
+        if found := claim(results, arm):
             parts = {"starts": found.starts, "never falls": found.holds, "soon": found.soon, "p": found.tested}
             missed = [name for name, true in parts.items() if not true]
             verdict = "**all of it holds**" if found.all else f"fails: {', '.join(missed)}"
@@ -103,14 +95,6 @@ def why(results: Results) -> str:
         start = median(100 * (o.history[0]["accuracy"] - t.accuracy) for o, t in padded)
         lines.append(f"- {PADDED} starts {start:+.2f} % from the teacher's accuracy (median).")
     lines += [_going_on(results, f"again-{rate}", f"wider-grown-{rate}", "teacher", str(rate)) for rate in RATES]
-    return "\n".join(line for line in lines if line)
-
-
-def why_long(results: Results) -> str:
-    """The same of the teacher that was trained for long."""
-    room = difference(results, "scratch-wider", "long-teacher", "- From scratch less this teacher, at their ends")
-    gained = difference(results, "long-teacher", "teacher", "- This teacher less the other")
-    lines = [room, gained, _going_on(results, "long-again", "long-grown", "long-teacher", str(TENTH))]
     return "\n".join(line for line in lines if line)
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from pathlib import Path
 
 from experiments.models import widths
-from experiments.profiles import NARROW, RATE, RATES, TENTH, Profile
+from experiments.profiles import NARROW, RATE, RATES, Profile
 from net2net_cli.growth.plan import SPLITS
 
 Command = tuple[str, ...]
@@ -68,15 +69,16 @@ class Arm:
 
 
 def arms(profile: Profile, splits: Sequence[str] = SPLITS) -> list[Arm]:
-    """All trainings, each behind those that it needs."""
+    """All trainings that the profile has, each behind those that it needs."""
     p = profile
     wide = _named(p, p.inception, NARROW, 1.0)
     start = [
         Arm("teacher", (p.inception, NARROW), p.teacher, warm=True),
         Arm("scratch-wider", (p.inception, 1.0), p.scratch, warm=True),
     ]
-    wider = [*_wider(p, wide), *_longer(p, wide), *_splits(p, wide, splits)]
-    return [*start, *wider, *_deeper(p), *_resnet(p), *_when(p, wide), *_explore(p)]
+    wider = [*_wider(p, wide), *_splits(p, wide, splits)]
+    every = [*start, *wider, *_deeper(p), *_resnet(p), *_when(p, wide), *_explore(p)]
+    return [arm for arm in every if any(fnmatch(arm.name, pattern) for pattern in p.arms)]
 
 
 def _named(p: Profile, network: str, narrow: float, wide: float) -> tuple[str, ...]:
@@ -93,17 +95,6 @@ def _wider(p: Profile, wide: tuple[str, ...]) -> Iterator[Arm]:
     for rate in RATES:  # what of it is the learning rate's doing
         yield Arm(f"again-{rate}", Growth("teacher", ()), p.student, rate, "momenta")
     yield Arm(f"wider-momenta-{RATE}", grown, p.student, RATE, "momenta")
-
-
-def _longer(p: Profile, wide: tuple[str, ...]) -> Iterator[Arm]:
-    """(a) again, at a tenth of the rate, with a teacher that gains little by going on."""
-    name = "long-teacher"
-    yield Arm(name, (p.inception, NARROW), p.long, warm=True)
-    grown = Growth(name, (("widen", wide),))
-    yield Arm("long-grown", grown, p.student, TENTH, "grown")
-    yield Arm("long-fresh", grown, p.student, TENTH)
-    yield Arm("long-pad", Growth(name, (("random-pad", wide),)), p.student, TENTH)
-    yield Arm("long-again", Growth(name, ()), p.student, TENTH, "momenta")
 
 
 def _splits(p: Profile, wide: tuple[str, ...], splits: Sequence[str]) -> Iterator[Arm]:

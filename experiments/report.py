@@ -51,7 +51,7 @@ def render(results: Results, told: dict[str, object], sweep: dict[str, object] |
     name, splits = str(told["profile"]), list(told["splits"])  # type: ignore[call-overload]  # JSON
     how = "" if name == DEFAULT else f" EXPERIMENTS='PROFILE={name}'"
     parts = [INTRODUCTION.format(how=how), _setting(results, name, splits), READING]
-    sections = _sections(results, PROFILES[name], splits, sweep, folder)
+    sections = _sections(results, splits, sweep, folder)
     for title, body in sections:
         parts += [f"## {title}\n", body] if tables.RULE in body else []
     if missing := [title for title, body in sections if tables.RULE not in body]:
@@ -87,7 +87,7 @@ def _setting(results: Results, name: str, splits: Sequence[str]) -> str:
 
 
 def _sections(
-    results: Results, profile: Profile, splits: list[str], sweep: dict[str, object] | None, folder: Path
+    results: Results, splits: list[str], sweep: dict[str, object] | None, folder: Path
 ) -> list[tuple[str, str]]:
     def picture(name: str, arms: Sequence[tuple[str, str]], teacher: str, figure: str = "accuracy") -> str:
         drawn = plots.draw(results, arms, folder / f"{name}.svg", teacher=teacher, figure=figure)
@@ -103,13 +103,6 @@ def _sections(
             "final accuracy of training from scratch in at most a third of the steps, with p < 0.01; random-pad does "
             f"not.\n\n{answers.claims(results)}\n\nWhy:\n\n{answers.why(results)}\n\n"
             f"{tables.against(results, wider, 'teacher', 'scratch-wider')}" + picture("wider", grown, "teacher"),
-        ),
-        (
-            "Wider: with a teacher that was trained for long",
-            f"The claim again, with a teacher of {profile.long} steps instead of {profile.teacher}.\n\n"
-            f"{answers.long_claims(results)}\n\nWhy:\n\n{answers.why_long(results)}\n\n"
-            f"{tables.against(results, tables.LONG, 'long-teacher', 'scratch-wider')}"
-            + picture("long", tables.LONG, "long-teacher"),
         ),
         ("The learning rate", _rates(results, sweep)),
         (
@@ -181,7 +174,8 @@ def _commands(name: str) -> str:
         "students/scratch-wider-deepen-reset.safetensors",
     )
     every = {str(node.target): node for node in nodes(profile, 0, Path("results"))}
-    lines = [shlex.join(command) for part in wanted for command in every[f"results/seed0/{part}"].commands]
+    found = [every[f"results/seed0/{part}"] for part in wanted if f"results/seed0/{part}" in every]
+    lines = [shlex.join(command) for node in found for command in node.commands]
     listing = (
         f"`python -m experiments.run {name} -o results --make` prints all of them as Make's rules. Some, of seed 0:"
     )

@@ -15,7 +15,7 @@ from statistics import median
 
 import optuna
 
-from experiments.chains import Node, nodes, result_of
+from experiments.chains import Node, arms, nodes, result_of
 from experiments.errors import exit_code_of
 from experiments.profiles import PROFILES, RATES, Profile
 from experiments.run import make_all, with_words
@@ -27,11 +27,13 @@ STATES = ("grown", "fresh")
 def sweep(profile: Profile, seeds: Sequence[int], folder: Path) -> dict[str, object]:
     """All points of the grid; the best one, and what each came to."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    grid = {"rate": list(RATES), "state": list(STATES)}
+    there = {arm.name for arm in arms(profile)}
+    rates = [rate for rate in RATES if all(f"wider-{state}-{rate}" in there for state in STATES)]
+    grid = {"rate": rates, "state": list(STATES)}
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.GridSampler(grid, seed=0))
 
     def accuracy(trial: optuna.Trial) -> float:
-        rate, state = trial.suggest_categorical("rate", RATES), trial.suggest_categorical("state", STATES)
+        rate, state = trial.suggest_categorical("rate", rates), trial.suggest_categorical("state", STATES)
         found = []
         for seed in seeds:
             target = result_of(folder, seed, f"wider-{state}-{rate}")
@@ -39,7 +41,7 @@ def sweep(profile: Profile, seeds: Sequence[int], folder: Path) -> dict[str, obj
             found.append(json.loads(target.read_text(encoding="utf-8"))["history"][-1]["accuracy"])
         return float(median(found))
 
-    study.optimize(accuracy, n_trials=len(RATES) * len(STATES))
+    study.optimize(accuracy, n_trials=len(rates) * len(STATES))
     trials = [{**trial.params, "accuracy": trial.value} for trial in study.trials]
     return {"best": study.best_params, "accuracy": study.best_value, "trials": trials, "seeds": list(seeds)}
 

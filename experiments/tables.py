@@ -138,16 +138,6 @@ def wider_arms() -> list[tuple[str, str]]:
     return [("scratch-wider", "from scratch"), *grown, *fresh, *padded, *again]
 
 
-LONG = [
-    ("scratch-wider", "from scratch"),
-    ("long-grown", "Net2Wider, a tenth, grown state"),
-    ("long-fresh", "Net2Wider, a tenth, fresh state"),
-    ("long-pad", "random-pad, a tenth"),
-    ("long-again", "not grown, a tenth"),
-]
-"""Those of the teacher that was trained for long."""
-
-
 def state_arms() -> list[tuple[str, str]]:
     """Grown state, with and without factors, and fresh state."""
     found = [(f"wider-{s}-{r}", f"{s} state, {_rate(r)}") for r in RATES for s in ("grown", "fresh")]
