@@ -8,7 +8,7 @@ from statistics import median
 
 from experiments.profiles import RATE, RATES
 from experiments.stats import Outcome, Results, welch
-from experiments.tables import MISSING, pairs, told_p
+from experiments.tables import MISSING, TOO_FEW, pairs, told_p
 
 LEVEL = 0.01
 TOLERATED = 0.01
@@ -117,7 +117,7 @@ def best(results: Results, arms: Sequence[tuple[str, str]], *, by_loss: bool = T
     """Which arm ends best, and whether it can be told from the others."""
     there = {arm: title for arm, title in arms if arm in results}
     if len(there) < 2:
-        return "Not enough results."
+        return TOO_FEW
 
     def figure(outcome: Outcome) -> float:
         return outcome.loss if by_loss else -outcome.accuracy
@@ -166,7 +166,7 @@ def growing_early(results: Results) -> str:
     """Early against late, with as many steps in all: accuracy and seconds."""
     late = f"wider-grown-{RATES[-1]}"
     if "early" not in results or late not in results:
-        return "Not enough results."
+        return TOO_FEW
     seconds = []
     for seed, outcome in results["early"].items():
         if seed in results[late] and seed in results["teacher"]:

@@ -52,9 +52,10 @@ def render(results: Results, told: dict[str, object], sweep: dict[str, object] |
     how = "" if name == DEFAULT else f" EXPERIMENTS='PROFILE={name}'"
     parts = [INTRODUCTION.format(how=how), _setting(results, name, splits), READING]
     sections = _sections(results, splits, sweep, folder)
+    missing = [title for title, body in sections if tables.RULE not in body and tables.is_missing(body)]
     for title, body in sections:
-        parts += [f"## {title}\n", body] if tables.RULE in body else []
-    if missing := [title for title, body in sections if tables.RULE not in body]:
+        parts += [] if title in missing else [f"## {title}\n", body]
+    if missing:
         parts += ["## Not run\n", "\n".join(f"- {title}" for title in missing)]
     parts += ["## Commands\n", _commands(name)]
     return "\n".join(part.rstrip() + "\n" for part in parts)

@@ -8,6 +8,7 @@ from experiments.profiles import RATE, RATES
 from experiments.stats import Outcome, Results, Welch, spread, welch
 
 MISSING = "No results yet."
+TOO_FEW = "Not enough results."
 RULE = "|---"
 """What the second line of a table begins with."""
 Pair = tuple[Outcome, Outcome]
@@ -17,6 +18,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table whose first column is text and whose others are numbers; a word where it has no rows."""
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([f"| {' | '.join(head)} |", f"{RULE}{'|--:' * (len(head) - 1)}|", *lines]) if lines else MISSING
+
+
+def is_missing(text: str) -> bool:
+    """Whether it says that results are."""
+    return MISSING in text or TOO_FEW in text
 
 
 def told_p(test: Welch) -> str:
