@@ -91,7 +91,7 @@ LONG = replace(
     scratch=1800,
     student=600,
     early=600,
-    arms=("teacher", "scratch-wider", "wider-*-0.1", "pad-0.1", "again-0.1"),
+    arms=("teacher", "scratch-wider", "wider-*-0.1", "wider-*-1.0", "pad-0.1", "again-0.1", "again-1.0"),
     note=(
         "after the results of `quick` were seen, whose teacher would have gained as much by going on: all is trained "
         "for three times as long, and the wider network alone"
