@@ -50,10 +50,12 @@ def claim(results: Results, arm: str, *, teacher: str = "teacher", scratch: str 
     # Where it is not reached, as many steps count as training from scratch has: never in the student's favour.
     taken = [o.steps_to(s.accuracy) if o.first(s.accuracy) else s.steps for o, s in theirs]
     test = welch(taken, [s.steps_to(s.accuracy) for _, s in theirs])
+    before = sum(o.history[0]["accuracy"] >= s.accuracy for o, s in theirs)
+    at_once = f", in {before} of them before its first step," if before else ""
     sentence = (
         f"starts at most {100 * start:.2f} % from the teacher's accuracy, falls to {100 * lowest:+.2f} % at worst, "
-        f"reaches the end of training from scratch within a third of its steps in {sum(thirds)} of {len(thirds)} seeds "
-        f"({test.difference:+.0f} steps on average, p {told_p(test)})"
+        f"reaches the end of training from scratch within a third of its steps in {sum(thirds)} of {len(thirds)} seeds"
+        f"{at_once} ({test.difference:+.0f} steps on average, p {told_p(test)})"
     )
     return Claim(start < 1e-9, lowest >= -TOLERATED, all(thirds), test.below(LEVEL) and test.difference < 0, sentence)
 

@@ -106,6 +106,18 @@ def test_the_claim_holds_only_if_each_part_of_it_does(student: Callable[[int], l
     assert found.all == (not misses)
 
 
+def test_a_teacher_that_is_already_beyond_training_from_scratch_is_told_to_be() -> None:
+    pytest.importorskip("scipy", reason="needs the extra: pip install '.[experiments]'")
+    results = {
+        "teacher": {seed: outcome([0.1, 0.9]) for seed in range(3)},
+        "scratch-wider": {seed: outcome([0.1, 0.5, 0.8, 0.89 + 0.01 * (seed == 0) + 0.001]) for seed in range(3)},
+        "arm": {seed: outcome([0.9, 0.9, 0.95]) for seed in range(3)},
+    }
+    found = claim(results, "arm")
+    assert found is not None
+    assert "in 2 of them before its first step" in found.sentence
+
+
 def test_results_are_found_by_arm_and_seed(tmp_path: Path) -> None:
     place = tmp_path / "seed3" / "teacher"
     place.mkdir(parents=True)
