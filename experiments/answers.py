@@ -68,10 +68,6 @@ WAYS = (("grown state", "wider-grown"), ("fresh state", "wider-fresh"), (PADDED,
 def claims(results: Results) -> str:
     """The claim on wider students, for each learning rate and state."""
     arms = [(f"{title}, {rate} of the teacher's rate", f"{prefix}-{rate}") for title, prefix in WAYS for rate in RATES]
-    return _claims(results, arms)
-
-
-def _claims(results: Results, arms: Sequence[tuple[str, str]]) -> str:
     lines = []
     held = []
     for title, arm in arms:
@@ -96,13 +92,14 @@ def why(results: Results) -> str:
     if padded:
         start = median(100 * (o.history[0]["accuracy"] - t.accuracy) for o, t in padded)
         lines.append(f"- {PADDED} starts {start:+.2f} % from the teacher's accuracy (median).")
-    lines += [_going_on(results, f"again-{rate}", f"wider-grown-{rate}", "teacher", str(rate)) for rate in RATES]
+    lines += [_going_on(results, rate) for rate in RATES]
     return "\n".join(line for line in lines if line)
 
 
-def _going_on(results: Results, alone: str, student: str, teacher: str, rate: str) -> str:
-    """What a teacher gains that goes on without growing, beside its student."""
-    going, grown = pairs(results, alone, teacher), pairs(results, student, alone)
+def _going_on(results: Results, rate: float) -> str:
+    """What the teacher gains by going on without growing, beside its student."""
+    alone = f"again-{rate}"
+    going, grown = pairs(results, alone, "teacher"), pairs(results, f"wider-grown-{rate}", alone)
     if not going or not grown:
         return ""
     gain = median(100 * (o.accuracy - t.accuracy) for o, t in going)

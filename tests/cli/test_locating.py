@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,10 @@ def test_a_student_that_agrees_differs_nowhere(teacher: Path, student: Path) -> 
     done = run("verify", teacher, student, "--locate")
     assert done.code == 0
     assert "compared            12 layers on 8 inputs\n" in done.out
-    assert "first that differs  none: " in done.out
+    # which of both depends on the processor's kernels
+    assert re.search(
+        "first that differs  none: (no layer differs by more than|all are equal to the last bit)", done.out
+    )
 
 
 @pytest.mark.parametrize(

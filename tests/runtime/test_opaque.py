@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -407,7 +408,10 @@ def test_code_that_is_not_there_is_told_with_its_layer(rebuild: str, message: st
     ("args", "message"),
     [
         ('[{"input": 0}, 9]', "layer `cumsum` failed when `torch:cumsum` was run: IndexError: Dimension out of range"),
-        ('[{"input": 0}, "x"]', "layer `cumsum` failed when `torch:cumsum` was run: "),
+        (
+            '[{"input": 0}, "x"]',
+            "layer `cumsum` failed when `torch:cumsum` was run: (TypeError: cumsum|RuntimeError: Name 'x')",
+        ),
     ],
 )
 def test_code_that_fails_is_told_with_its_layer(args: str, message: str) -> None:
@@ -415,7 +419,7 @@ def test_code_that_fails_is_told_with_its_layer(args: str, message: str) -> None
     network = build(from_json_text(text, where="test"), trust_code=True)
     with pytest.raises(InputError) as caught:
         network(X)
-    assert message in str(caught.value)
+    assert re.search(message, str(caught.value))  # versions of torch say it in two ways
 
 
 def test_code_that_returns_something_else_is_told_with_its_layer() -> None:
