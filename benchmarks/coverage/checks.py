@@ -26,15 +26,17 @@ class Seen:
     Attributes:
         error: max |Δ| / standard deviation of the teacher's output.
         moved: the same after scrambling; of several layers the one that is seen least. 0 where there is none.
+        allowed: what it may be off by.
     """
 
     error: float
     moved: float
+    allowed: float = TOLERANCE
 
     @property
     def outcome(self) -> str:
         """Wrong counts before insensitive: a student that differs differs, whatever the layer does."""
-        if not self.error <= TOLERANCE:
+        if not self.error <= self.allowed:
             return WRONG
         return EXACT if self.moved >= SENSITIVE else INSENSITIVE
 
@@ -71,11 +73,12 @@ def check(
     known = {} if known is None else known
     modes = MODES if train else MODES[:1]
     off = max(_error(teacher, student, mode) for mode in modes)
-    if off > TOLERANCE or off != off:
-        return [Seen(off, 0.0) for _ in scrambled]
+    allowed = TOLERANCE if off <= TOLERANCE else teacher.tolerance
+    if not off <= allowed:
+        return [Seen(off, 0.0, allowed) for _ in scrambled]
     layers_of_all = dict.fromkeys(layer for layers in scrambled for layer in layers)
     _scramble(teacher, student, [layer for layer in layers_of_all if known.get(layer, 0.0) < SENSITIVE], known)
-    return [Seen(off, min((known[layer] for layer in layers), default=0.0)) for layers in scrambled]
+    return [Seen(off, min((known[layer] for layer in layers), default=0.0), allowed) for layers in scrambled]
 
 
 def _scramble(teacher: Teacher, student: nn.Module, layers: Sequence[str], known: dict[str, float]) -> None:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from benchmarks.coverage.networks import is_slim, setting
-from benchmarks.coverage.reasons import INPUT, KINDS, NO_PLACE, OTHER, OUTPUT, classify, pattern, why
+from benchmarks.coverage.reasons import INPUT, KINDS, NO_PLACE, OTHER, OUTPUT, classify, named, pattern, why
 from benchmarks.coverage.records import CRASHED, EXACT, INSENSITIVE, REFUSED, WRONG, Attempt, Network, Results
-from benchmarks.coverage.survey import GROWTHS
-from benchmarks.coverage.teachers import SENSITIVE, TOLERANCE
+from benchmarks.coverage.survey import GROWTHS, NAMED
+from benchmarks.coverage.teachers import ROUNDINGS, SENSITIVE, TOLERANCE
 
 INTRODUCTION = f"""\
 # Coverage
 
 Every layer of every classification, segmentation and video network of torchvision, grown one at a time: twice as wide,
-1.5 times as wide, wider by one channel; a new layer put behind it; every residual and transformer block repeated.
+1.5 times as wide, wider by one channel, and as wide as a refusal of these says it can be; a new layer put behind it;
+every residual and transformer block repeated.
 `make coverage-sweep` makes the attempts and writes this file. Do not edit it.
 
 **How an attempt is judged.** The teacher is torchvision's own module, with ten classes and random weights that hide
@@ -24,8 +25,9 @@ nothing: trained-looking batch norms, no layer at zero. The student is written t
 what was read. Both see the same two inputs in float64, in eval and in training mode (dropout and stochastic depth at
 0).
 
-- **exact**: all outputs agree to {TOLERANCE:.0e} of the standard deviation of the teacher's, *and* scrambling the grown
-  layer moves them by more than {SENSITIVE:.0e} of it;
+- **exact**: all outputs agree to {TOLERANCE:.0e} of the standard deviation of the teacher's (or, where that is more, to
+  {ROUNDINGS} times as far as they move when the teacher's inputs change by their last place), *and* scrambling the
+  grown layer moves them by more than {SENSITIVE:.0e} of it;
 - **insensitive**: they agree, but scrambling the grown layer hardly moves them, so that the check says nothing;
 - **wrong**: they do not agree;
 - **refused**: the tool says that no exact student exists, and why;
@@ -82,7 +84,7 @@ def kind_of(attempt: Attempt) -> str:
 def _what_was_run(results: Results, every: Sequence[str], code: str) -> str:
     whole, part, missing = [], [], []
     for name in sorted(every):
-        known, made = results.networks.get(name), len(results.of(name))
+        known, made = results.networks.get(name), len(_usual(results.of(name)))
         if known is None or (not made and not known.failed):
             missing.append(name)
         elif known.layers and made >= known.attempts:
@@ -105,8 +107,26 @@ def _what_was_run(results: Results, every: Sequence[str], code: str) -> str:
     if compared:
         most = max(one.together for one in compared)
         said.append(f"{len(compared)} attempts were compared by running them, at most {most} growths in one student.")
+    said += _beyond([one for one in compared if one.outcome != WRONG and one.allowed is not None])
     said += [f"{count} of the attempts were made with an older state: {old}." for old, count in sorted(stale.items())]
     return "\n".join((*said, ""))
+
+
+def _usual(attempts: Iterable[Attempt]) -> list[Attempt]:
+    """All but those at widths that refusals named."""
+    return [one for one in attempts if not one.growth.startswith(NAMED)]
+
+
+def _beyond(attempts: Sequence[Attempt]) -> Iterator[str]:
+    """What rounding alone explains."""
+    if attempts:
+        where = ", ".join(f"`{name}`" for name in sorted({one.network for one in attempts}))
+        most = max(one.error or 0.0 for one in attempts)
+        least = min(one.allowed or TOLERANCE for one in attempts)
+        yield (
+            f"{len(attempts)} of them, at {where}, were off by more than {TOLERANCE:.0e} and by {most:.1e} at most; "
+            f"{ROUNDINGS} times what the last place of the inputs does to the teacher is {least:.1e} at least."
+        )
 
 
 def _lists(whole: list[str], part: list[str], missing: list[str], failed: list[str]) -> Iterable[tuple[str, list[str]]]:
@@ -119,10 +139,12 @@ def _lists(whole: list[str], part: list[str], missing: list[str], failed: list[s
 def _outcomes(results: Results) -> str:
     columns = (EXACT, INSENSITIVE, WRONG, CRASHED, REFUSED)
     rows: list[Row] = []
-    for growth in GROWTHS:
-        mine = [one for one in results.attempts.values() if one.growth == growth and not _no_place(one)]
+    every = [one for one in results.attempts.values() if not _no_place(one)]
+    kinds = {f"`{growth}`": [one for one in every if one.growth == growth] for growth in GROWTHS}
+    kinds["another width that a refusal names"] = [one for one in every if one.growth.startswith(NAMED)]
+    for kind, mine in kinds.items():
         counts = Counter(one.outcome for one in mine)
-        rows.append((f"`{growth}`", *(counts[c] for c in columns)))
+        rows.append((kind, *(counts[c] for c in columns)))
     rows.append(("**all**", *(sum(int(row[i]) for row in rows) for i in range(1, len(columns) + 1))))
     table = _table(("growth", *columns), rows)
     return f"## Outcomes\n\n{table}\n{_share(results)}"
@@ -136,7 +158,7 @@ def _share(results: Results) -> str:
     """Refusals among the attempts that count: stricter than all, since layers that follow another one are left out."""
     counted = [
         one
-        for one in results.attempts.values()
+        for one in _usual(results.attempts.values())
         if one.through is None and not (one.outcome == REFUSED and kind_of(one) in (OUTPUT, INPUT, NO_PLACE))
     ]
     kinds = Counter(kind_of(one) for one in counted if one.outcome == REFUSED)
@@ -150,7 +172,28 @@ def _share(results: Results) -> str:
         f"Of the {len(counted)} attempts at layers with a width of their own and at blocks, apart from those at the "
         f"network's inputs and outputs, {refused} were refused ({share}). {places} times there is no place for a new "
         "layer, or no residual block to repeat; these are not in the table.\n"
+        f"{_advice(results, counted)}"
     )
+
+
+def _advice(results: Results, counted: Sequence[Attempt]) -> str:
+    """What became of the widths that refusals name."""
+    refused = [one for one in counted if one.outcome == REFUSED]
+    telling = [one for one in refused if named(one.hint) is not None]
+    if not telling:
+        return ""
+    found = Counter(_followed(results, one) for one in telling)
+    told = ", ".join(f"{count} {outcome}" for outcome, count in found.most_common())
+    return (
+        f"\n{len(telling)} of these {len(refused)} refusals name a width that fits. Growing the layer to the width "
+        f"that is named: {told}.\n"
+    )
+
+
+def _followed(results: Results, refusal: Attempt) -> str:
+    """The outcome at the width that a refusal names."""
+    made = results.attempts.get((refusal.network, refusal.layer, refusal.named or ""))
+    return "not made" if made is None else made.outcome
 
 
 def refusals(results: Results) -> str:
@@ -214,7 +257,7 @@ def _networks(results: Results, every: Sequence[str]) -> str:
 
 
 def _network_row(results: Results, name: str) -> Row:
-    known, made = results.networks[name], results.of(name)
+    known, made = results.networks[name], _usual(results.of(name))
     if not known.layers:
         return (name, f"import: {known.failed}", *("",) * (8 + len(KINDS)))
     outcomes = Counter(one.outcome for one in made)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
@@ -17,9 +18,11 @@ from torch import nn
 
 from benchmarks.coverage.checks import Seen, check, rebuilt
 from benchmarks.coverage.networks import make, setting
+from benchmarks.coverage.reasons import named
 from benchmarks.coverage.records import CRASHED, REFUSED, WRONG, Attempt, Network, Record, Results, code_state
 from benchmarks.coverage.survey import (
     DEEPEN,
+    GROWTHS,
     REPEAT,
     Refusal,
     Survey,
@@ -28,7 +31,7 @@ from benchmarks.coverage.survey import (
     weighted,
     wishes,
 )
-from benchmarks.coverage.teachers import Teacher, random_inputs
+from benchmarks.coverage.teachers import TOLERANCE, WIDTHS, Teacher, random_inputs
 from benchmarks.coverage.together import ROOM, Group, Wish, halves, packed, possible
 from benchmarks.timing import medians, timed
 from net2net_cli import Net2Net
@@ -94,9 +97,9 @@ def sweep_network(
     every = wishes(graph, blocks)
     facts = replace(facts, layers=len(weighted(graph)), attempts=len(every))
     yield facts
-    done = set() if options.again else before.done(None if options.reuse else facts.code)
-    wanted = [wish for wish in chosen(name, every, options) if (name, *wish) not in done]
-    for made in _grown(teacher, wanted, folder, options, told or (lambda _: None)):
+    done = set() if options.again else _done(name, options, before, facts.code)
+    wanted = [wish for wish in chosen(name, every, options) if wish not in done]
+    for made in _grown(teacher, wanted, done, folder, options, told or (lambda _: None)):
         op = graph.by_name[made.layer].op.name if made.layer in graph.by_name else "block"
         yield replace(made, network=name, op=op, code=facts.code)
 
@@ -106,8 +109,20 @@ def _is_known(name: str, options: Options, before: Results) -> bool:
     known = before.networks.get(name)
     if known is None or options.again or not (options.reuse or known.code == code_state()):
         return False
-    done = sum(key[0] == name for key in before.done(None if options.reuse else known.code))
+    done = sum(growth in GROWTHS for _, growth in _done(name, options, before, known.code))
     return not known.layers or done >= known.attempts
+
+
+def _done(name: str, options: Options, before: Results, code: str) -> set[Wish]:
+    """What need not be asked again: of a refusal that names a width, the attempt at that width was made as well."""
+    keys = before.done(None if options.reuse else code)
+    made = {(layer, growth): before.attempts[network, layer, growth] for network, layer, growth in keys}
+    return {wish for wish, one in made.items() if not _names(one) or (wish[0], one.named) in made}
+
+
+def _names(one: Attempt) -> bool:
+    """Whether it is a refusal that says which width of the layer's own fits."""
+    return one.outcome == REFUSED and one.through is None and one.growth in WIDTHS and named(one.hint) is not None
 
 
 def chosen(name: str, every: Sequence[Wish], options: Options) -> list[Wish]:
@@ -158,15 +173,26 @@ def _depgraph(model: nn.Module, image: torch.Tensor) -> float | str:
         return said_of(failed)
 
 
-def _grown(teacher: Teacher, wanted: Sequence[Wish], folder: Path, options: Options, told: Told) -> Iterator[Attempt]:
-    """All answers that need no student first, then one student after the other."""
-    survey = Survey(teacher.net)
-    for wish in wanted:
+def _grown(
+    teacher: Teacher, wanted: Sequence[Wish], done: Set[Wish], folder: Path, options: Options, told: Told
+) -> Iterator[Attempt]:
+    """All answers that need no student first, then one student after the other.
+
+    A width that a refusal names is wanted as well, unless that was `done` before.
+    """
+    survey, waiting, known = Survey(teacher.net), deque(wanted), {*wanted, *done}
+    while waiting:
         if time.time() > options.deadline:
             return
+        wish = waiting.popleft()
         refusal = survey.ask(wish)
-        if refusal is not None:
-            yield _refused(*wish, refusal)
+        if refusal is None:
+            continue
+        yield _refused(*wish, refusal)
+        follows = None if refusal.named is None else (wish[0], refusal.named)
+        if follows is not None and wish[1] in WIDTHS and follows not in known:
+            known.add(follows)
+            waiting.append(follows)
     room = -1 if options.alone else ROOM * survey.parameters
     packs = [] if options.only_refusals else list(packed(survey.groups, room))
     bench = Bench(teacher, folder, {})
@@ -179,7 +205,8 @@ def _grown(teacher: Teacher, wanted: Sequence[Wish], folder: Path, options: Opti
 
 def _refused(layer: str, growth: str, refusal: Refusal) -> Attempt:
     outcome = CRASHED if refusal.crash else REFUSED
-    return Attempt("", layer, growth, outcome, through=refusal.through, cause=refusal.cause, hint=refusal.hint)
+    one = Attempt("", layer, growth, outcome, through=refusal.through, cause=refusal.cause, hint=refusal.hint)
+    return replace(one, named=refusal.named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +253,9 @@ def _told(groups: Sequence[Group], seen: Sequence[Seen] | str) -> Iterator[Attem
             yield replace(one, cause=seen)
         else:
             found = seen[number]
-            yield replace(one, outcome=found.outcome, error=_brief(found.error), moved=_brief(found.moved))
+            allowed = None if found.allowed == TOLERANCE else _brief(found.allowed)
+            one = replace(one, error=_brief(found.error), moved=_brief(found.moved))
+            yield replace(one, outcome=found.outcome, allowed=allowed)
 
 
 def _brief(value: float) -> float:

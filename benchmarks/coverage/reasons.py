@@ -16,8 +16,8 @@ KINDS = {
     NO_PLACE: "nothing to put a new layer behind, or no residual block to repeat: not counted as an attempt",
 }
 
-NEXT_WIDTH = re.compile(r"use `[^`]+=\d+`")
-"""What the hint of a refused width says."""
+NEXT_WIDTH = re.compile(r"use `[^`]+=(\d+)`")
+"""What the hint of a refused width says; the width is its group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +82,15 @@ def classify(cause: str, hint: str | None) -> str:
         hint: what the refusal says to do next.
     """
     found = next((reason.kind for reason in REASONS if reason.pattern.fullmatch(cause)), OTHER)
-    if found == WIDTH and not NEXT_WIDTH.search(hint or ""):
+    if found == WIDTH and named(hint) is None:
         return OTHER  # a width that is refused without the next one that fits
     return found
+
+
+def named(hint: str | None) -> int | None:
+    """The width that a refusal says will fit; None where it names none."""
+    found = NEXT_WIDTH.search(hint or "")
+    return int(found[1]) if found else None
 
 
 def why(cause: str) -> str:

@@ -20,16 +20,18 @@ OUTCOMES = (EXACT, INSENSITIVE, WRONG, REFUSED, CRASHED)
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One layer or block, and what was asked of it: `2x`, `1.5x`, `+1`, `deepen` or `repeat`.
+    """One layer or block, and what was asked of it: `2x`, `1.5x`, `+1`, `deepen` or `repeat`; `=8`, a width by name.
 
     Attributes:
         outcome: `exact`: the student returns what the teacher returns, and scrambling the layer is seen;
             `insensitive`: scrambling is not seen; `wrong`; `refused`; `crashed`.
         error: max |Δ| / standard deviation of the teacher's output, over all outputs and modes.
+        allowed: what that may be, where it is more than the usual.
         moved: how far scrambling the layer moved the output, in the same unit.
         through: the layer that was asked for, where this one has no width of its own.
         cause: why it was refused, wrong or crashed.
         hint: what the refusal says to do next.
+        named: the growth to the width that the hint names, which is then attempted too.
         together: how many growths the student has that was compared.
     """
 
@@ -40,10 +42,12 @@ class Attempt:
     op: str = ""
     split: str | None = None
     error: float | None = None
+    allowed: float | None = None
     moved: float | None = None
     through: str | None = None
     cause: str | None = None
     hint: str | None = None
+    named: str | None = None
     together: int = 1
     code: str = ""
 

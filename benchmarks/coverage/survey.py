@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.coverage.reasons import named
 from benchmarks.coverage.teachers import WIDTHS, cause, new_layers, tensors_in
 from benchmarks.coverage.together import Group, Member, Wish, copied, parameters
 from net2net_cli import Net2Net
@@ -30,6 +31,9 @@ from net2net_cli.growth.plan import COPYING, Split
 DEEPEN, REPEAT = "deepen", "repeat"
 GROWTHS = (*WIDTHS, DEEPEN, REPEAT)
 
+NAMED = "="
+"""Before a width, what stands for the growth to it: a refusal has named that width as one that fits."""
+
 PATIENCE = 60.0
 """Seconds within which the tool must say whether it grants a wish."""
 
@@ -44,10 +48,15 @@ NO_CHANNELS = "no axis of its tensors follows the channels of any layer"
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a wish is not granted; `crash` where the tool did not even refuse."""
+    """Why a wish is not granted; `crash` where the tool did not even refuse.
+
+    Attributes:
+        named: the growth to the width that the hint names for a layer with a width of its own.
+    """
 
     cause: str
     hint: str | None = None
+    named: str | None = None
     through: str | None = None
     crash: bool = False
 
@@ -188,7 +197,8 @@ class Survey:
     def _wider(self, layer: str, growth: str) -> Refusal | None:
         """A layer without a width of its own grows with the first one that it follows and that may grow."""
         if layer in self._widths.widths:
-            return self._ask_for(layer, layer, growth)
+            refusal = self._ask_for(layer, layer, growth)
+            return refusal and replace(refusal, named=self._named(layer, refusal.hint))
         refusal = None if layer in self._makers else Refusal(INPUT if self._reads_input(layer) else NO_CHANNELS)
         for maker in self._makers.get(layer, []):
             refused = self._ask_for(layer, maker, growth)
@@ -196,6 +206,10 @@ class Survey:
                 return None
             refusal = refusal or refused
         return refusal
+
+    def _named(self, layer: str, hint: str | None) -> str | None:
+        width, before = named(hint), self._widths.widths[layer].size
+        return None if width is None else "2x" if width == 2 * before else f"{NAMED}{width}"
 
     def _reads_input(self, layer: str) -> bool:
         """Whether no weights stand between the network's inputs and what the layer reads."""
@@ -215,7 +229,7 @@ class Survey:
         if isinstance(answer, Refusal):
             return replace(answer, through=through)
         if layer not in answer.changed:
-            return Refusal(UNCHANGED, None, through, crash=through is None)
+            return Refusal(UNCHANGED, through=through, crash=through is None)
         if answer.key not in self._by_plan:
             self._by_plan[answer.key] = answer.group
             self.groups.append(answer.group)
@@ -240,13 +254,13 @@ class Survey:
         return group
 
     def _asked_for(self, maker: str, growth: str) -> Refusal | Wider:
-        split = self._split(maker, growth)
-        student = self._asked(lambda: self.net.widen({maker: growth}, split=split))
+        split, width = self._split(maker, growth), growth.removeprefix(NAMED)
+        student = self._asked(lambda: self.net.widen({maker: width}, split=split))
         if isinstance(student, Refusal):
             return self.explained(student, maker)
         before = self.net.graph.by_name
         changed = {one.name for one in student.graph.layers if one.op.tensors() != before[one.name].op.tensors()}
-        group = Group(maker, growth, split, self._added(student), copied(student.plans[-1]))
+        group = Group(maker, width, split, self._added(student), copied(student.plans[-1]))
         return Wider(group, frozenset(changed), _plan_key(student))
 
     def _added(self, student: Net2Net) -> int:
@@ -274,7 +288,8 @@ class Survey:
     def _split(self, maker: str, growth: str) -> Split:
         """All three in turn, the same for all layers of a coupled group."""
         width = self._widths.widths[maker].size if maker in self._widths.widths else 0
-        return COPYING[(width + WIDTHS.index(growth)) % len(COPYING)]
+        turn = WIDTHS.index(growth) if growth in WIDTHS else len(WIDTHS)
+        return COPYING[(width + turn) % len(COPYING)]
 
 
 def said_of(crash: BaseException) -> str:

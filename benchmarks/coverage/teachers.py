@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,9 @@ from net2net_cli.errors import GrowthRefusedError
 
 TOLERANCE = 1e-12
 """Of max |Δ| / standard deviation of the teacher's output, in float64."""
+
+ROUNDINGS = 4
+"""So many times as far as rounding alone moves the teacher's output a student may be from it; where that is more."""
 
 SENSITIVE = 1000 * TOLERANCE
 """How far scrambling a layer must move the output at least, for a check of that layer to count."""
@@ -148,6 +152,23 @@ class Teacher:
         expected = {mode: outputs(model, inputs, mode) for mode in MODES}
         net = Net2Net.from_module(model.eval(), tuple(x[:2] for x in inputs))
         return cls(model, net, inputs, expected)
+
+    @cached_property
+    def tolerance(self) -> float:
+        """What a student may be off by: `TOLERANCE`, or more where rounding alone moves the teacher further.
+
+        A hundred batch norms over a few values make of an input's last place what many exact students are off by.
+        """
+        moved = max(self._rounding(seed, mode) for seed in range(3) for mode in MODES)
+        return min(max(TOLERANCE, ROUNDINGS * moved), SENSITIVE / 10)
+
+    def _rounding(self, seed: int, mode: str) -> float:
+        """How far the output moves when each number of the inputs moves by its last place, up, down or not at all."""
+        generator = torch.Generator().manual_seed(seed)
+        steps = [torch.randint(-1, 2, x.shape, generator=generator, dtype=x.dtype) for x in self.inputs]
+        eps = torch.finfo(torch.float64).eps
+        moved = [x * (1 + eps * step) for x, step in zip(self.inputs, steps, strict=True)]
+        return error(self.expected[mode], outputs(self.module, moved, mode))
 
     def to(self, dtype: torch.dtype) -> Teacher:
         """What it is given and returned, in another type; the module stays."""

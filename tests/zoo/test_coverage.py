@@ -152,6 +152,25 @@ def test_a_tool_that_does_not_answer_is_not_waited_for_for_ever() -> None:
 # --- how a student is judged ---
 
 
+class Steep(nn.Module):
+    """A linear layer, and a sine of so many turns that it makes much of the last place of what it is given."""
+
+    def __init__(self, turns: float) -> None:
+        super().__init__()
+        self.turns, self.linear = turns, nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.linear(torch.sin(self.turns * x))
+        return found
+
+
+@pytest.mark.parametrize(("turns", "least", "most"), [(1.0, 1e-12, 1e-12), (1e5, 2e-12, 1e-9), (1e9, 1e-10, 1e-10)])
+def test_a_student_may_be_off_by_what_rounding_does_to_the_teacher_and_by_no_more_than_can_be_seen(
+    turns: float, least: float, most: float
+) -> None:
+    assert least <= Teacher.of(Steep(turns), [(4,)]).tolerance <= most
+
+
 def test_a_student_with_one_wrong_number_is_wrong(teacher: Teacher, tmp_path: Path) -> None:
     student = teacher.net.widen({"a.conv1": "+1"})
     weight = student.tensor("a.conv1.weight").copy()
@@ -364,6 +383,44 @@ def _failing(save: object) -> object:
     return write
 
 
+@pytest.fixture
+def grouped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sweep's network holds a convolution in four groups."""
+
+    def make(name: str) -> nn.Module:
+        torch.manual_seed(0)
+        convolutions = nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 1, groups=4), nn.ReLU()
+        return nn.Sequential(*convolutions, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+
+    monkeypatch.setattr(network, "make", make)
+
+
+@pytest.mark.usefixtures("grouped")
+def test_the_width_that_a_refusal_names_is_attempted_as_well(tmp_path: Path) -> None:
+    made = {(one.layer, one.growth): one for one in attempts(swept(tmp_path)) if one.layer != "6"}
+    # 9 channels are not four equal groups; 12 and 16 are.
+    for layer in ("0", "2"):
+        widths = [w for name, w in made if name == layer and w not in ("deepen", "repeat")]
+        assert sorted(widths) == ["+1", "1.5x", "2x", "=12"]
+        assert made[layer, "+1"].outcome == "refused"
+        assert made[layer, "+1"].named == "=12"
+        assert {made[layer, w].outcome for w in ("1.5x", "2x", "=12")} == {"exact"}
+
+
+@pytest.mark.usefixtures("grouped")
+def test_a_refusal_whose_named_width_was_not_attempted_is_asked_for_again(tmp_path: Path) -> None:
+    before = Results()
+    for record in swept(tmp_path):
+        if not (isinstance(record, Attempt) and record.growth == "=12"):
+            before.add(record)
+    # Asked for again are the refusals too, since it is they that name it.
+    again = [(one.layer, one.growth) for one in attempts(swept(tmp_path, before=before))]
+    assert sorted(again) == [(layer, growth) for layer in ("0", "2") for growth in ("+1", "=12")]
+    for record in attempts(swept(tmp_path, before=before)):
+        before.add(record)
+    assert swept(tmp_path, before=before) == []
+
+
 # --- results and the document ---
 
 
@@ -448,6 +505,27 @@ def test_the_document_counts_outcomes_and_the_share_of_refusals() -> None:
     assert "| **all** | 2 | 1 | 1 | 0 | 3 |" in found
     assert found[-1].startswith("Of the 5 attempts")  # without the output, and without the norm
     assert "2 were refused (40.00 %: " in found[-1]
+
+
+def test_the_document_says_what_became_of_the_widths_that_refusals_name_and_leaves_them_out_of_the_share() -> None:
+    refusal = Attempt("resnet18", "conv1", "+1", "refused", cause="it needs 4 sections of equal size", code="now")
+    told = replace(refusal, hint="use `conv1=12`", named="=12")
+    followed = Attempt("resnet18", "conv1", "=12", "exact", error=1e-15, moved=1.0, code="now")
+    silent = replace(refusal, growth="1.5x", cause="it is not known")
+    for records, became in (((told, silent), "1 not made"), ((told, followed, silent), "1 exact")):
+        text = document(*GIVEN, *records)
+        assert "Of the 7 attempts" in text
+        assert (
+            f"1 of these 4 refusals name a width that fits. Growing the layer to the width that is named: {became}."
+            in text
+        )
+    assert "| another width that a refusal names | 1 | 0 | 0 | 0 | 0 |" in text
+
+
+def test_the_document_tells_where_rounding_explains_more_than_usual() -> None:
+    loose = Attempt("resnet18", "conv1", "+1", "exact", error=1.4e-12, allowed=6e-12, moved=1.0, code="now")
+    assert "1 of them, at `resnet18`, were off by more than 1e-12 and by 1.4e-12 at most" in document(*GIVEN, loose)
+    assert "by more than 1e-12 and" not in document(*GIVEN)
 
 
 def test_the_document_hides_nothing_that_went_wrong() -> None:
