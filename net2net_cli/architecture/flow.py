@@ -150,6 +150,14 @@ class Flow(ABC):
         """Constant slices added at both ends; returns the axis and the student's amounts."""
 
     @abstractmethod
+    def awaited(self, parameter: str, axis: int, *, size: int) -> Axis:
+        """A parameter's axis as layers behind this one read it; known to the run over labels only once it is over."""
+
+    @abstractmethod
+    def fill(self, parameter: str, axis: int, size: int) -> Axis:
+        """Slices that all hold the same by themselves; each is a channel of its own, and may have copies."""
+
+    @abstractmethod
     def merge(self, factors: Sequence[tuple[Axis, int | None]]) -> Axis:
         """One axis out of several, outermost first; a size of None is the batch."""
 

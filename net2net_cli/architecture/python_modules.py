@@ -214,7 +214,7 @@ def module_tree(graph: Graph) -> tuple[Node, dict[str, tuple[str, ...]]]:
                 )
             place = place.children.setdefault(part, Node())
         place.layer = layer
-    shared = {layer.name: paths[layer.weights_of] for layer in graph.layers if layer.weights_of is not None}
+    shared = {layer.name: paths[layer.weights_of] for layer in graph.layers if layer.weights_of in paths}
     return root, paths | shared
 
 

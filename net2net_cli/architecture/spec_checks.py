@@ -7,6 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 from net2net_cli.architecture.graph import Graph, Layer, Structure, Tie
+from net2net_cli.architecture.ops.matrix import Matrix, MatrixProduct
 from net2net_cli.architecture.returns import layers_of, output_names, parts_of, structure_of
 from net2net_cli.architecture.shapes import Batch, Shape, show
 from net2net_cli.architecture.spec_values import Place, nearest, shown
@@ -97,6 +98,10 @@ def check_graph(graph: Graph, place: Place) -> None:
     for name, value in graph.outputs.items():
         if value not in known:
             place.at("outputs").at(name).fail(f"is `{value}`, which no layer makes", nearest(value, known) or None)
+        if (made := known[value]) is not None and isinstance(made.op, Matrix):
+            place.at("outputs").at(name).fail(
+                f"is `{value}`, a `Matrix`, which `matrix_product` alone takes, as its second input"
+            )
     _check_tensors(graph, place)
     _check_modes(graph, place)
     _check_shapes(graph, place)
@@ -115,11 +120,30 @@ def _check_layer(layer: Layer, known: dict[str, Layer | None], place: Place) -> 
         place.at("inputs").fail(f"has {len(layer.inputs)} entries; {needed} needed")
     if layer.weights_of is not None:
         _check_owner(layer, known.get(layer.weights_of), place.at("weights_of"))
+    for number, name in enumerate(layer.inputs):
+        _check_matrix(layer, number, known[name], place.at("inputs"))
     for tie in layer.tied:
         _check_tie(layer, tie, known.get(tie.layer), place.at("tied").at(tie.slot))
     if layer.op.borrows and (missing := set(layer.op.tensors()) - {tie.slot for tie in layer.tied}):
         slot = f"`{min(missing)}`" if min(missing) else "value"
         place.fail(f"has no {slot} in `tied`; `{layer.op.name}` has no tensors of its own")
+
+
+def _check_matrix(layer: Layer, number: int, read: Layer | None, place: Place) -> None:
+    """A matrix that is summed over holds no values of its own: only products over that axis may read it."""
+    op = layer.op
+    matrix = read if read is not None and isinstance(read.op, Matrix) else None
+    if isinstance(op, MatrixProduct) and number == 1:
+        if matrix is None or layer.home("weight") != (matrix.name, ""):
+            place.fail("has a second entry that is not the `Matrix` which its `weight` is tied to")
+        assert isinstance(matrix.op, Matrix)
+        if matrix.op.summed != op.summed:
+            place.fail(f"has `{matrix.name}`, over another axis of which its products sum")
+    elif matrix is not None:
+        place.fail(
+            f"has `{matrix.name}`, a `Matrix`, which `matrix_product` alone takes, as its second input",
+            "a tensor that is read in other ways is a `Parameter`",
+        )
 
 
 def _check_owner(layer: Layer, owner: Layer | None, place: Place) -> None:

@@ -129,6 +129,14 @@ class FreshFlow(Flow):
         first, last = (np.zeros(0, dtype=np.int64) if own is None else self._later(own) for own in ends)
         return np.concatenate([first, channels, last]), before, after
 
+    def awaited(self, parameter: str, axis: int, *, size: int) -> Axis:
+        return None
+
+    def fill(self, parameter: str, axis: int, size: int) -> Axis:
+        """At later copies there is what there is everywhere."""
+        own = self.labels.found.places[self.layer.place(parameter, axis)]
+        return None if own is None else np.zeros_like(self._later(own))
+
     def merge(self, factors: Sequence[tuple[Axis, int | None]]) -> Axis:
         if any(size is None for _, size in factors):
             for axis, _ in factors:

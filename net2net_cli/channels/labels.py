@@ -175,6 +175,12 @@ class LabelFlow(Flow):
             ends.append(self.found.places.setdefault(place, self.fresh(amount)))
         return np.concatenate([ends[0], channels, ends[1]]), before, after
 
+    def awaited(self, parameter: str, axis: int, *, size: int) -> Axis:
+        return None
+
+    def fill(self, parameter: str, axis: int, size: int) -> Axis:
+        return self.found.places.setdefault(self.layer.place(parameter, axis), self.fresh(size))
+
     def merge(self, factors: Sequence[tuple[Axis, int | None]]) -> Axis:
         live = [i for i, (axis, _) in enumerate(factors) if axis is not None]
         if not live:

@@ -219,6 +219,15 @@ class PositionFlow(Flow):
         joined = np.concatenate([ends[0], channels + before, ends[1] + before + size])
         return joined, ends[0].size, ends[1].size
 
+    def awaited(self, parameter: str, axis: int, *, size: int) -> Axis:
+        own = self.labels.found.places.get(self.layer.place(parameter, axis))
+        return None if own is None else layout(self.labels, self.counts, own)
+
+    def fill(self, parameter: str, axis: int, size: int) -> Axis:
+        own = self.labels.found.places[self.layer.place(parameter, axis)]
+        assert own is not None
+        return layout(self.labels, self.counts, own)
+
     def merge(self, factors: Sequence[tuple[Axis, int | None]]) -> Axis:
         if any(size is None for _, size in factors):
             for axis, _ in factors:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from net2net_cli.architecture.flow import Axes
 from net2net_cli.architecture.graph import Graph
+from net2net_cli.architecture.ops.matrix import Matrix
 from net2net_cli.channels.collected import Place
 from net2net_cli.channels.unions import Ints
 from net2net_cli.channels.values import Value, value_at
@@ -72,9 +73,12 @@ class StudentRun:
     new: dict[str, Axes] = field(default_factory=dict)
 
     def values(self, teacher: Graph) -> dict[str, Value]:
-        """What each layer returns, in terms of what it returns in the teacher."""
+        """What each layer returns, in terms of what it returns in the teacher.
+
+        A matrix whose columns are shared out is no such value.
+        """
         shapes, parts, new = teacher.shapes, self.parts, self.new
         return {
             name: value_at(name, shapes[name], self.axes[name], parts.get(name, {}), new.get(name, ()))
-            for name in (layer.name for layer in teacher.layers)
+            for name in (layer.name for layer in teacher.layers if not isinstance(layer.op, Matrix))
         }

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import builtins
 import random
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -73,6 +74,7 @@ LEAF_FUNCTIONS = {
     "torchvision.ops.stochastic_depth.stochastic_depth": ("torchvision.ops",),
     "torch.ones": ("torch",),
     "torch.zeros": ("torch",),
+    "torch.full": ("torch",),
 }
 """Functions that are recorded as one call, and the modules through which they are reached: Python functions, and those
 of torch that take sizes one by one, which it parses before it asks what they are.
@@ -242,6 +244,17 @@ def patched(function: str, instead: Callable[..., Any]) -> Iterator[None]:
     finally:
         for home, value in zip(homes, before, strict=True):
             setattr(home, name, value)
+
+
+@contextmanager
+def lengths_by(length: Callable[[Any], Any]) -> Iterator[None]:
+    """Python's `len` exchanged, which returns nothing but an int."""
+    before = builtins.len
+    builtins.len = length
+    try:
+        yield
+    finally:
+        builtins.len = before
 
 
 def subclass_of(cls: type, names: Iterable[str]) -> bool:

@@ -13,6 +13,7 @@ from net2net_cli.architecture.shapes import show
 from net2net_cli.errors import Net2NetError
 from net2net_cli.runtime.arrangement import Arrangement, composed, rearrange_op
 from net2net_cli.runtime.drafts import Draft, with_sizes_of
+from net2net_cli.runtime.matrices import with_linear_layers
 from net2net_cli.runtime.modes import Merged
 
 
@@ -30,6 +31,7 @@ def assemble(merged: Merged, *, name: str, source: str, dtypes: Sequence[str], r
         TraceError: one module has the same tensor twice.
 
     """
+    with_linear_layers(merged)
     drafts = _joined(merged)
     names = _Names(reserved)
     for draft in drafts:

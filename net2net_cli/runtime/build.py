@@ -98,7 +98,7 @@ def build(graph: Graph, *, trust_code: bool = False) -> Network:
     for layer in graph.layers:
         _tie(network, layer)
     for layer in graph.layers:
-        if layer.weights_of is not None:
+        if layer.weights_of in network._paths:  # products with another layer's weights have no place of their own
             network._paths[layer.name] = network._paths[layer.weights_of]
     modes: tuple[Mode, ...] = ("eval", "train")
     network._plans = {mode: _plan(graph, mode, network._paths) for mode in modes}

@@ -24,8 +24,11 @@ from net2net_cli.architecture.ops.conv import BorrowedLinear, Convolution, Linea
 from net2net_cli.architecture.ops.embedding import Embedding
 from net2net_cli.architecture.ops.norm import GroupNorm, LayerNorm, PerChannelNorm, RMSNorm
 from net2net_cli.architecture.ops.resize import Interpolate
-from net2net_cli.runtime import attending, sections, views
-from net2net_cli.runtime.arrangement import Arrangement
+from net2net_cli.architecture.shapes import Batch
+from net2net_cli.errors import TraceError
+from net2net_cli.runtime import attending, filled, sections, views
+from net2net_cli.runtime.arrangement import Arrangement, permuted
+from net2net_cli.runtime.assigned import assigned
 from net2net_cli.runtime.drafts import Draft
 from net2net_cli.runtime.readings import Readings, spoken
 from net2net_cli.runtime.site import Arguments, Handler, Site, holds_batch
@@ -105,21 +108,37 @@ def interpolate(site: Site) -> Draft:
     return site.emit(op, (found.tensors[0],), site.shape(), sizes_of=tensors)
 
 
+class ForeignTensorsError(Exception):
+    """A call takes tensors that are no module's own under their usual names; it can be kept as it is.
+
+    Attributes:
+        error: to be raised where it cannot.
+    """
+
+    def __init__(self, error: TraceError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 def _owned(site: Site, slots: Mapping[str, Draft | None]) -> tuple[str, dict[str, int]]:
     """The module path that owns the parameters of a call, and their identities.
 
     Raises:
-        TraceError: they are computed, or are not one module's own under their usual names.
+        ForeignTensorsError: they are computed, or are not one module's own under their usual names.
+        TraceError: one is computed from the input.
 
     """
     given = {name: draft for name, draft in slots.items() if draft is not None}
     path = given["weight"].wish.rpartition(".")[0]
     for name, draft in given.items():
         if not isinstance(draft.op, Parameter) or draft.wish != f"{path}.{name}":
-            raise site.error(
+            error = site.error(
                 f"`{spoken(site.node)}` has a {name} that is no parameter `{name}` of a submodule",
                 "call the `torch.nn` module instead; a weight that is computed from others has no place in a spec",
             )
+            if any(isinstance(dim, Batch) for dim in draft.shape):
+                raise error  # each sample would have its own, or all would meet
+            raise ForeignTensorsError(error)
     return path, {name: draft.tensors[""] for name, draft in given.items()}
 
 
@@ -172,7 +191,10 @@ def convolution(site: Site) -> Draft:
 
 
 def linear(site: Site) -> Draft:
-    """`F.linear(x, self.fc.weight, self.fc.bias)`; a bias of another origin is added behind it."""
+    """`F.linear(x, self.fc.weight, self.fc.bias)`; a bias of another origin is added behind it.
+
+    With any other matrix, computed or of another name, it is a product with that turned over.
+    """
     x, slots, _ = _slots(site, "input weight bias")
     weight, bias = slots["weight"], slots["bias"]
     assert weight is not None
@@ -182,8 +204,18 @@ def linear(site: Site) -> Draft:
 
 
 def _is_bias_beside(weight: Draft, bias: Draft) -> bool:
-    """Whether it is the parameter `bias` of the module that the weight belongs to."""
-    return isinstance(bias.op, Parameter) and bias.wish == f"{weight.wish.rpartition('.')[0]}.bias"
+    """Whether they are the parameters `weight` and `bias` of one module."""
+    home = weight.wish.rpartition(".")[0]
+    return _is_weight(weight) and isinstance(bias.op, Parameter) and bias.wish == _at(home, "bias")
+
+
+def _is_weight(weight: Draft) -> bool:
+    """Whether it is the parameter `weight` of a submodule."""
+    return isinstance(weight.op, Parameter) and weight.wish.endswith(".weight")
+
+
+def _at(home: str, name: str) -> str:
+    return f"{home}.{name}" if home else name
 
 
 def _multiplied(site: Site, x: Draft, slots: Mapping[str, Draft | None]) -> Draft:
@@ -191,6 +223,9 @@ def _multiplied(site: Site, x: Draft, slots: Mapping[str, Draft | None]) -> Draf
     assert weight is not None
     if slots["bias"] is None and _is_of_another(site, weight):
         return _borrowed(site, x, weight)
+    if not _is_weight(weight):
+        turned = site.emit(permuted(weight.shape, [1, 0]), (weight,), function="transpose")
+        return site.emit(Matmul(), (x, turned), site.shape(), function="linear")
     _owned(site, slots)
     out, inner = (int(n) for n in weight.shape if isinstance(n, int))
     return _layer(site, Linear(in_features=inner, out_features=out, bias=slots["bias"] is not None), x, slots)
@@ -257,15 +292,17 @@ def batch_norm(site: Site) -> Draft:
     found = site.arguments("input running_mean running_var weight bias training momentum eps")
     slots = {name: found.named.get(name) for name in ("weight", "bias", "running_mean", "running_var")}
     if slots["weight"] is None or slots["running_mean"] is None:
-        raise site.error("`torch.nn.functional.batch_norm` has no weight or no statistics", BATCH_NORM_HINT)
+        error = site.error("`torch.nn.functional.batch_norm` has no weight or no statistics", BATCH_NORM_HINT)
+        of_samples = any(isinstance(dim, Batch) for dim in found.named["input"].shape)
+        raise error if of_samples else ForeignTensorsError(error)  # weights may be standardised so
     path, tensors = _owned(site, slots)
     module = site.home.model.get_submodule(path)
     cls = Readings().base_of(module)
     if cls is None or not issubclass(cls, PerChannelNorm):
         raise site.error(f"`torch.nn.functional.batch_norm` is called in a `{type(module).__name__}`", BATCH_NORM_HINT)
     op = cls.from_module(module)
-    said = (found.plain.get("training", False), found.plain.get("momentum", 0.1), found.plain.get("eps", 1e-5))
-    if said != (site.home.mode == "train", op.momentum, op.eps) or not op.track_running_stats:
+    told = (found.plain.get("training", False), found.plain.get("momentum", 0.1), found.plain.get("eps", 1e-5))
+    if told != (site.home.mode == "train", op.momentum, op.eps) or not op.track_running_stats:
         raise site.error("`torch.nn.functional.batch_norm` does not do what its module says", BATCH_NORM_HINT)
     made = site.emit(op, (found.named["input"],), site.shape())
     made.owner = made.wish = path
@@ -300,6 +337,8 @@ HANDLERS: dict[str, Handler] = {
     **views.HANDLERS,
     **sections.HANDLERS,
     **attending.HANDLERS,
+    **filled.HANDLERS,
+    "net2net_cli.runtime.assigning.assign": assigned,
     f"{_F}.interpolate": interpolate,
     f"{_F}.upsample": interpolate,
     **{f"{_F}.conv{rank}d": convolution for rank in (1, 2, 3)},

@@ -20,14 +20,16 @@ from net2net_cli.architecture.ops.recurrent import Recurrent
 from net2net_cli.errors import TraceError
 from net2net_cli.runtime import adapters, recurrent
 from net2net_cli.runtime.arrangement import reshaped
+from net2net_cli.runtime.assigning import assign
 from net2net_cli.runtime.constants import Constants, constant_of, triangle_of
 from net2net_cli.runtime.drafts import Draft, NamedTuple, Recorded, Tree
-from net2net_cli.runtime.functional import COUNTER
-from net2net_cli.runtime.keeping import is_random, keep_call, keep_module
+from net2net_cli.runtime.functional import COUNTER, ForeignTensorsError
+from net2net_cli.runtime.hints import hint_for, hint_of
+from net2net_cli.runtime.keeping import keep_call, keep_module
 from net2net_cli.runtime.made_again import NotMadeAgainError, Remaking
 from net2net_cli.runtime.readings import spoken
 from net2net_cli.runtime.seen import seen_of, tensors_in
-from net2net_cli.runtime.site import Site, Value
+from net2net_cli.runtime.site import Handler, Site, Value
 from net2net_cli.runtime.table import Reader, Table
 from net2net_cli.runtime.tracer import FROZEN, TRAINING, WHERE, Tracer, leaf_hint
 
@@ -38,17 +40,13 @@ MODAL = (
 )
 """Ops that act differently in training."""
 
-_HINTS = {
-    "detach": "a spec has no stop of gradients; leave it out, or freeze parameters instead",
-}
-_OUT_OF_PLACE = "write it out of place: `x = x + y` for `x += y`, `inplace=False`, or `clone()` the part first"
+_WHOLE = "write it out of place: `x = x + y` for `x += y`, `inplace=False`, or `clone()` the part first"
 _PART = "a SOURCE may return any part of the network: import one without it"
 _SUBCLASS = "call it as its class in `torch.nn` is called; a class of your own is kept as it is"
 _MAKING = (
     "a class whose constructor keeps its arguments as attributes of their names can be made again; so can a network of "
     "a SOURCE that makes it as it is (`source=…` in Python)"
 )
-_MADE = ("zeros", "ones", "full", "arange", "linspace", "eye", "new_zeros", "new_ones", "new_full", "tril", "triu")
 
 
 class _WrongModeError(TraceError):
@@ -108,7 +106,7 @@ class Lowering:
             place: Any = writer.meta[WHERE]
             raise place.error(
                 f"`{spoken(writer)}` writes in place into memory that `{spoken(node)}` shares and that is read later",
-                _OUT_OF_PLACE,
+                _WHOLE,
             )
         return self._values[node]
 
@@ -120,7 +118,7 @@ class Lowering:
     def _lower(self, node: Node) -> Any:
         site = Site(self, node)
         value = self._constants.work_out(node)
-        if value is not None and (said := self._mask(site, value) or self._constant(site, value)) is not None:
+        if value is not None and (said := self._mask(site, value) or self.constant(site, value)) is not None:
             return said
         for before in map(self._values.get, recurrent.inputs_of(node)):
             if isinstance(before, Draft) and before.trouble is not None:
@@ -132,14 +130,14 @@ class Lowering:
                 return self._parameter(site)
             if node.meta[FROZEN]:
                 raise site.error(
-                    "a part of the network is computed under `torch.no_grad()` in training", _HINTS["detach"]
+                    "a part of the network is computed under `torch.no_grad()` in training", hint_for("detach")
                 )
             return self._module(site) if node.op == "call_module" else self._call(site)
         except TraceError as wrong:
             return self._trouble(site, wrong)
         except ValueError as why:
             problem = f"`{spoken(node)}` cannot be said in a spec, because {why}"
-            return self._trouble(site, site.error(problem, leaf_hint(site.path, _hint(node))))
+            return self._trouble(site, site.error(problem, leaf_hint(site.path, hint_of(node))))
 
     def _mask(self, site: Site, value: Tensor) -> Draft | None:
         """A constant that is a causal mask."""
@@ -149,8 +147,8 @@ class Lowering:
         made = site.emit(op, (self.inputs[0],))
         return site.emit(reshaped(made.shape, tuple(value.shape), flatten=False), (made,), function="unsqueeze")
 
-    def _constant(self, site: Site, value: Tensor) -> Draft | None:
-        """Any other constant; the same in one module is one layer."""
+    def constant(self, site: Site, value: Tensor) -> Draft | None:
+        """The layer of a constant, the same one for the same in one module; None where a spec cannot hold it."""
         op = constant_of(value, self._own)
         if op is None:
             return None
@@ -288,11 +286,22 @@ class Lowering:
             return next(draft for draft, value in zip(held, first, strict=True) if value is wanted)
         handler = self._table.handler_of(node)
         if handler is not None and not isinstance(handler, Reader) and node.target is not operator.getitem:
-            return handler(site)
+            return self._read(site, handler)
         try:
             return handler(site) if handler is not None else keep_call(site)
         except ValueError as why:
             return self._kept_call(site, why, known=handler is not None)
+
+    @staticmethod
+    def _read(site: Site, handler: Handler) -> Value:
+        """A call with a rule of its own, or kept as it is where what it multiplies by is no layer's."""
+        try:
+            return handler(site)
+        except ForeignTensorsError as foreign:
+            try:
+                return keep_call(site)
+            except ValueError:
+                raise foreign.error from None
 
     @staticmethod
     def _kept_call(site: Site, why: ValueError, *, known: bool) -> Value:
@@ -303,7 +312,7 @@ class Lowering:
             except ValueError:
                 raise why from None
         problem = f"`{spoken(site.node)}` is not known, and cannot be kept as it is: {why}"
-        raise site.error(problem, _hint(site.node)) from None
+        raise site.error(problem, hint_of(site.node)) from None
 
     def _track(self, node: Node) -> None:
         """Remember which values share memory, and what a write in place does to them."""
@@ -317,12 +326,13 @@ class Lowering:
         written = seen_of(target).first
         if not isinstance(written, Tensor) or seen_of(writer).wrote != {adapters.storage_of(written)}:
             raise writer.meta[WHERE].error(
-                f"`{spoken(writer)}` writes into another tensor than its first argument", _OUT_OF_PLACE
+                f"`{spoken(writer)}` writes into another tensor than its first argument", _WHOLE
             )
-        given = (t.dtype for n in writer.all_input_nodes for t in tensors_in(seen_of(n).first))
+        operands = writer.args[::2] if writer.target is assign else writer.all_input_nodes
+        given = (t.dtype for n in operands if isinstance(n, Node) for t in tensors_in(seen_of(n).first))
         if not {written.dtype, torch.bool}.issuperset(given):  # a condition gives way to every other type
             raise writer.meta[WHERE].error(
-                f"`{spoken(writer)}` writes in place, and its operands differ in precision", _OUT_OF_PLACE
+                f"`{spoken(writer)}` writes in place, and its operands differ in precision", _WHOLE
             )
         storage, geometry = adapters.storage_of(written), adapters.geometry_of(written)
         same_result = adapters.storage_of(tensors_in(seen_of(writer).first)[0]) == storage
@@ -369,21 +379,6 @@ class Lowering:
 def _node(argument: Any) -> Node:
     assert isinstance(argument, Node)
     return argument
-
-
-def _hint(node: Node) -> str:
-    return hint_for(spoken(node, bare=True)) or "write it with operations that `net2net schema` lists"
-
-
-def hint_for(name: str) -> str | None:
-    """What to do instead of calling a function that a spec does not know."""
-    if name in _HINTS:
-        return _HINTS[name]
-    if is_random(name):
-        return "for random numbers in training use `torch.nn.Dropout` or `torchvision.ops.StochasticDepth`"
-    if name in _MADE:
-        return 'for constant tensors use `self.register_buffer("name", tensor)` in `__init__`'
-    return None
 
 
 def lower(model: nn.Module, tracer: Tracer, graph: fx.Graph, mode: str, remaking: Remaking) -> Recorded:

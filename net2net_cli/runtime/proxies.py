@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch.fx.node import Node
 
 from net2net_cli.runtime import adapters
+from net2net_cli.runtime.assigning import assign
 from net2net_cli.runtime.seen import seen_of
 
 _PLAIN = (bool, int, str, type(None), torch.dtype, torch.device, torch.layout, torch.memory_format)
@@ -60,10 +61,8 @@ class _Values:
     def __round__(self, digits: int | None = None) -> Any:
         return self.tracer.number(self, lambda value: round(value, digits))
 
-    def __setitem__(self, index: Any, value: Any) -> NoReturn:
-        raise self.tracer.fail(
-            "a part of a tensor is assigned to", "write it out of place, with `torch.cat` or `F.pad`"
-        )
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self.tracer.create_proxy("call_function", assign, (self, index, value), {})
 
 
 def _in_place(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -11,6 +11,7 @@ from torch.fx.node import Node
 
 from net2net_cli.architecture.ops import REGISTRY, Op
 from net2net_cli.runtime import adapters
+from net2net_cli.runtime.assigning import assign
 
 UNTOUCHED = {
     *("__init__", "__repr__", "extra_repr", "reset_parameters", "_load_from_state_dict", "_save_to_state_dict"),
@@ -62,7 +63,7 @@ _SIGNS: dict[Any, str] = {
         *(("and_", "&"), ("or_", "|"), ("xor", "^"), ("iand", "&="), ("ior", "|="), ("invert", "~"), ("neg", "-")),
         *(("eq", "=="), ("ne", "!="), ("lt", "<"), ("gt", ">"), ("le", "<="), ("ge", ">="), ("getitem", "[…]")),
     )
-}
+} | {assign: "x[…] = …"}
 """Functions that users know by the sign that they write."""
 
 

@@ -246,8 +246,8 @@ def sizes(site: Site, argument: Any) -> tuple[tuple[Any, ...], list[Draft]]:
     return tuple(said), tensors
 
 
-def expand(site: Site) -> Draft:
-    """Expand and repeat, where axes of size 1 are stretched."""
+def expand(site: Site) -> Value:
+    """Expand and repeat, where axes of size 1 are stretched; as it is, where others are repeated."""
     x, after = source(site), site.shape()
     new = len(after) - len(x.shape)
     said, tensors = _wanted(site)
@@ -257,7 +257,7 @@ def expand(site: Site) -> Draft:
         if have == dim and i >= new:
             size.append(-1)
         elif have != 1:
-            raise ValueError("it repeats an axis whose size is not 1")
+            return keep_call(site)
         else:
             size.append(_size(site, dim, said[i] if i < len(said) else None, tensors))
     if new == 0 and all(s == -1 for s in size):

@@ -48,6 +48,9 @@ class Home(Protocol):
     def add(self, draft: Draft) -> Draft:
         """Put a draft behind the others."""
 
+    def constant(self, site: Site, value: torch.Tensor) -> Draft | None:
+        """The layer of a constant; None where a spec cannot hold it."""
+
 
 @dataclass(slots=True)
 class Arguments:

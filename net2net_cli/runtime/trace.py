@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from net2net_cli.architecture.graph import Graph, Mode
 from net2net_cli.errors import Net2NetError, TraceError
@@ -14,8 +15,9 @@ from net2net_cli.runtime import adapters
 from net2net_cli.runtime.assemble import assemble
 from net2net_cli.runtime.drafts import Recorded
 from net2net_cli.runtime.guards import check_module
+from net2net_cli.runtime.hints import hint_for
 from net2net_cli.runtime.leaves import leaf_paths, notes_on
-from net2net_cli.runtime.lower import hint_for, lower
+from net2net_cli.runtime.lower import lower
 from net2net_cli.runtime.made_again import Remaking, Source
 from net2net_cli.runtime.modes import merge
 from net2net_cli.runtime.seen import MetaFailedError
@@ -93,14 +95,17 @@ def _record(
     model: nn.Module, inputs: tuple[Tensor, ...], mode: Mode, leaves: frozenset[str], remaking: Remaking
 ) -> Recorded:
     """One mode; without values where that works, which costs next to nothing."""
-    model.train(mode == "train")
-    try:
-        return _recorded(Tracer(model, inputs, meta=True, leaves=leaves), mode, remaking)
-    except MetaFailedError:
-        return _recorded(Tracer(model, inputs, meta=False, leaves=leaves), mode, remaking)
+    for meta in (True, False):
+        tracer = Tracer(model, inputs, meta=meta, leaves=leaves)
+        with suppress(MetaFailedError):
+            with adapters.preserved(model):  # a forward may leave what was traced in the model
+                model.train(mode == "train")
+                graph = _recorded(tracer, mode)
+            return lower(model, tracer, graph, mode, remaking)
+    raise AssertionError("a run with values asked for one with values")
 
 
-def _recorded(tracer: Tracer, mode: Mode, remaking: Remaking) -> Recorded:
+def _recorded(tracer: Tracer, mode: Mode) -> fx.Graph:
     before = adapters.random_states()
     try:
         with torch.enable_grad():  # so that the user's own `no_grad` is seen
@@ -114,7 +119,7 @@ def _recorded(tracer: Tracer, mode: Mode, remaking: Remaking) -> Recorded:
             f"`forward` draws random numbers by itself in {mode} mode, and what it does would depend on them",
             "use `torch.nn.Dropout` or `torchvision.ops.StochasticDepth`",
         )
-    return lower(tracer.runs.model, tracer, graph, mode, remaking)
+    return graph
 
 
 def _explained(wrong: Exception, tracer: Tracer) -> TraceError:

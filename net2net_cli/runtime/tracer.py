@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from torch.fx.node import Node
 
 from net2net_cli.errors import TraceError
-from net2net_cli.runtime import adapters, transformers
+from net2net_cli.runtime import adapters, cells, transformers
 from net2net_cli.runtime.proxies import ValueProxy
 from net2net_cli.runtime.readings import Readings, spoken
 from net2net_cli.runtime.seen import SEEN, MetaFailedError, Runs, Seen, seen_of, tensors_in
@@ -24,6 +24,9 @@ from net2net_cli.runtime.where import Where, here
 WHERE, NAMED, TRAINING, FROZEN = "net2net.where", "net2net.named", "net2net.training", "net2net.frozen"
 """Keys of a node's `meta`: its place; the layer name it should bear; its module's training flag; whether training
 computes it without gradients."""
+
+SAID = transformers.FORWARDS | cells.FORWARDS
+"""Classes of PyTorch's whose forward is traced in other words."""
 
 _MEASURES = {
     *("size", "dim", "ndimension", "numel", "nelement", "stride", "is_contiguous", "is_floating_point", "is_complex"),
@@ -79,6 +82,7 @@ class Tracer(fx.Tracer):
         self._entry = sys._getframe()
         with ExitStack() as stack:
             stack.enter_context(adapters.unwrapped(self._leaves.values()))
+            stack.enter_context(adapters.lengths_by(self._length))
             for name, function in self._leaves.items():
                 stack.enter_context(adapters.patched(name, self._leaf(function)))
             graph = self.trace(self.runs.model)
@@ -90,7 +94,7 @@ class Tracer(fx.Tracer):
 
     def _leaf(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            if self._running or not any(isinstance(a, fx.Proxy) for a in (*args, *kwargs.values())):
+            if self._running or not _proxies((args, tuple(kwargs.values()))):
                 return function(*args, **kwargs)
             return self.create_proxy("call_function", function, args, kwargs)
 
@@ -220,11 +224,22 @@ class Tracer(fx.Tracer):
         return iter([obj[i] for i in range(self.length(obj))])
 
     def length(self, obj: Any) -> int:
-        """`len` of a proxy."""
+        """How many items a proxy has."""
         lengths = {len(v) for v in seen_of(obj.node).values}
         if len(lengths) > 1:
-            raise self.fail("the batch axis is looped over", "treat all samples in one tensor operation")
+            raise self.fail(
+                "the batch axis is looped over",
+                "treat all samples in one tensor operation; where their number is meant, write `x.shape[0]`",
+            )
         return lengths.pop()
+
+    def _length(self, value: Any) -> Any:
+        """`len` as a forward calls it: of a batch it is a size like others."""
+        if isinstance(value, fx.Proxy) and not self._running:
+            lengths = [_LEN(v) for v in seen_of(value.node).values]
+            if min(lengths) != max(lengths):
+                return self.create_proxy("call_function", _LEN, (value,), {})
+        return _LEN(value)
 
     def number(self, obj: Any, kind: Callable[[Any], Any]) -> Any:
         """A proxy where Python needs a number of its own."""
@@ -271,7 +286,7 @@ class Tracer(fx.Tracer):
         if self._running:
             return forward(*args, **kwargs)
         path = self._path(m)
-        said = transformers.FORWARDS.get(adapters.dotted(type(m)))
+        said = SAID.get(adapters.dotted(type(m)))
         if said is not None and path not in self.leaves:
             with self._within(path, m, named=None):
                 return said(m, *args, **kwargs)
@@ -328,6 +343,16 @@ class Tracer(fx.Tracer):
                 f"a module of class `{type(m).__name__}` is called that is no submodule of the network",
                 "make it an attribute of a module, or put lists of modules into `nn.ModuleList`",
             ) from None
+
+
+_LEN = len
+
+
+def _proxies(value: Any) -> bool:
+    """Whether there are proxies in nested tuples and lists."""
+    if isinstance(value, (tuple, list)):
+        return any(map(_proxies, value))
+    return isinstance(value, fx.Proxy)
 
 
 def leaf_hint(path: str, otherwise: str) -> str:

@@ -50,6 +50,31 @@ def test_functions_are_kept_and_run_again_bit_for_bit(function: Callable[[Tensor
     assert found[: len(rebuild)] == rebuild
 
 
+class Standardised(nn.Conv1d):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.conv1d(x, self.weight - self.weight.mean(dim=(1, 2), keepdim=True), self.bias)
+
+
+class Rows(nn.Linear):
+    """Weights standardised by a batch norm without statistics, as NFNets have them (arXiv:2102.06171)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = nn.functional.batch_norm(self.weight[None], None, None, training=True)[0]
+        return nn.functional.linear(x, weight, self.bias)
+
+
+@pytest.mark.parametrize(
+    ("layer", "rebuild"),
+    [(Standardised(4, 5, 3), "torch.nn.functional:conv1d"), (Rows(6, 5), "torch.nn.functional:batch_norm")],
+)
+def test_a_call_with_computed_weights_is_kept_and_what_is_around_it_grows(layer: nn.Module, rebuild: str) -> None:
+    model = nn.Sequential(layer, nn.ReLU(), nn.Flatten(), nn.LazyLinear(6), nn.ReLU(), nn.Linear(6, 2))
+    model(X)
+    assert [op.rebuild for op in opaque_of(assert_same(model, X))] == [rebuild]
+    student = Net2Net.from_module(model, X).widen({"3": "+1"})
+    assert student.to_module()(X).allclose(model(X), atol=1e-6)
+
+
 def test_both_results_of_a_function_may_be_read() -> None:
     graph = assert_same(Calls(lambda x: (lambda s: s[0] * s[1])(torch.sort(x, 1))), X)
     assert [op.output for op in opaque_of(graph)] == [0, 1]

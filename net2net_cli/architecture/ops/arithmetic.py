@@ -274,6 +274,8 @@ class Matmul(Op):
         "torch.matmul": "input other",
         "operator.matmul": "input other",
         "Tensor.matmul": "input other",
+        "torch.mm": "input other",
+        "Tensor.mm": "input other",
         "torch.bmm": "input other",
         "Tensor.bmm": "input other",
     }

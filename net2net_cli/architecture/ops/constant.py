@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import zlib
+from functools import lru_cache
 from math import prod
 from typing import ClassVar, Literal, Self
 
@@ -23,7 +24,8 @@ LARGEST = 2**24
 class Constant(Op):
     """A tensor that is neither trained nor kept in the state dict: its values stand in the spec. It has no batch axis.
 
-    The class that the network comes from makes it anew, as wide as before, so that channels that meet it must stay.
+    The class that the network comes from makes it anew. Along an axis along which it holds the same everywhere, as
+    zeros do, it is made as wide as what it meets; along others as wide as before, so that what meets it must stay.
 
     Attributes:
         size: the tensor's shape.
@@ -33,7 +35,6 @@ class Constant(Op):
 
     reads_modules: ClassVar[tuple[str, ...]] = ()
     arity = 0
-    linear = True
 
     size: tuple[int, ...]
     dtype: Literal["float64", "float32", "int64", "int32", "int16", "int8", "uint8", "bool"]
@@ -75,4 +76,20 @@ class Constant(Op):
         return self.size
 
     def flow(self, f: Flow, *inputs: Channels) -> Axes:
-        return (None,) * len(self.size)
+        same = _same_along(self)
+        if not any(same):
+            return (None,) * len(self.size)
+        axes = tuple(f.fill("data", i, size) if same[i] else None for i, size in enumerate(self.size))
+        widths = tuple(f.width(axis, size) for axis, size in zip(axes, self.size, strict=True))
+        if widths != self.size:
+            first = self.values()[tuple(slice(1) if one else slice(None) for one in same)]
+            wider = type(self).of(np.broadcast_to(first, widths))
+            f.set(size=wider.size, data=wider.data)
+        return axes
+
+
+@lru_cache(maxsize=4096)
+def _same_along(constant: Constant) -> tuple[bool, ...]:
+    """Along which axes, of more than one slice, all slices have the same bits."""
+    bits = np.ascontiguousarray(constant.values()).view(f"u{np.dtype(constant.dtype).itemsize}")
+    return tuple(size > 1 and bool((bits == bits.take([0], i)).all()) for i, size in enumerate(constant.size))

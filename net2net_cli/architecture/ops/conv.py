@@ -189,19 +189,29 @@ class BorrowedLinear(Op):
     in_features: int
     out_features: int
 
+    @property
+    def rows(self) -> int:
+        """The axis of the weights whose slices make the outputs."""
+        return 0
+
+    @property
+    def weight_shape(self) -> tuple[int, int]:
+        """Of the other layer's weights."""
+        return self.out_features, self.in_features
+
     def tensors(self) -> dict[str, TensorSlot]:
-        return {"weight": TensorSlot((self.out_features, self.in_features))}
+        return {"weight": TensorSlot(self.weight_shape)}
 
     def shape(self, *inputs: Shape) -> Shape:
         x, weight = inputs
-        if x[-1] != self.in_features or weight != (self.out_features, self.in_features):
+        if x[-1] != self.in_features or weight != self.weight_shape:
             raise ValueError(f"an input of {self.in_features} features and their weights are needed")
         return (*x[:-1], self.out_features)
 
     def flow(self, f: Flow, *inputs: Channels) -> Axes:
         *outer, features = inputs[0].axes
-        out = f.create("weight", 0, self.out_features)
-        f.consume("weight", 1, features, size=self.in_features, rows=0)
+        out = f.create("weight", self.rows, self.out_features)
+        f.consume("weight", 1 - self.rows, features, size=self.in_features, rows=self.rows)
         f.set(in_features=f.width(features, self.in_features), out_features=f.width(out, self.out_features))
         return (*outer, out)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from messages.areas.specs import short, text
+from messages.areas.specs import holds, short, text
 from messages.example import Area, Example
 
 NAMES = ("x", "y", "z", "m")
@@ -69,6 +69,17 @@ def op(name: str, *shapes: list[Any], common: dict[str, Any] | None = None, **to
     return Example("net2net inspect net.json", {".net.json": spec}, row=f"{row} of {reads}" if reads else row)
 
 
+def product(matrix: dict[str, Any] | None = None, output: str = "by", **changes: Any) -> Example:
+    """A matrix of one's own, and the product with it."""
+    own = {"name": "W", "op": "Matrix", "inputs": [], "size": [8, 4], "summed": 0, **(matrix or {})}
+    by = {"name": "by", "op": "matrix_product", "inputs": ["x", "W"], "in_features": 8, "out_features": 4, "summed": 0}
+    by |= {"tied": {"weight": ["W", ""]}, **changes}
+    told = [{"name": "W", "op": "Matrix", **(matrix or {})}]
+    told += [{"op": by["op"], "inputs": by["inputs"]}] if output == "by" else [{"outputs": {"out": output}}]
+    shape = [{"name": "x", "shape": ["n", 8], "dtype": "float32"}]
+    return holds(", ".join(map(short, told)), inputs=shape, layers=[own, by], outputs={"out": output})
+
+
 def borrowed(**changes: Any) -> Example:
     """A parameter whose value is another layer's tensor."""
     norm = {"name": "norm", "op": "Linear", "inputs": ["x"], "in_features": 4, "out_features": 8, "bias": True}
@@ -82,6 +93,11 @@ def borrowed(**changes: Any) -> Example:
 
 TIES = (
     borrowed(),
+    product({"summed": 2}),
+    product({"summed": 1, "size": [4, 8]}),
+    product(inputs=["x", "x"]),
+    product(inputs=["W", "W"]),
+    product(output="W"),
     borrowed(tied=[]),
     borrowed(tied={"": "norm"}),
     borrowed(tied={"weight": ["norm", "weight"], "": ["norm", "weight"]}),

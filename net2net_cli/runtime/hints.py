@@ -1,0 +1,33 @@
+"""What to do instead of what a spec does not know."""
+
+from __future__ import annotations
+
+from torch.fx.node import Node
+
+from net2net_cli.runtime.keeping import is_random
+from net2net_cli.runtime.readings import spoken
+
+_HINTS = {
+    "detach": "a spec has no stop of gradients; leave it out, or freeze parameters instead",
+    "assign": "write it out of place, with `torch.cat`, `torch.where` or `F.pad`",
+}
+_MADE = ("zeros", "ones", "full", "arange", "linspace", "eye", "new_zeros", "new_ones", "new_full", "tril", "triu")
+
+
+def hint_of(node: Node) -> str:
+    """Likewise, for a recorded call."""
+    return hint_for(spoken(node, bare=True)) or "write it with operations that `net2net schema` lists"
+
+
+def hint_for(name: str) -> str | None:
+    """Likewise, for a function of that name; None where nothing is known."""
+    if name in _HINTS:
+        return _HINTS[name]
+    if is_random(name):
+        return (
+            "for random numbers in training use `torch.nn.Dropout` or `torchvision.ops.StochasticDepth`; the parts "
+            "before and behind them can be imported each by itself"
+        )
+    if name in _MADE:
+        return 'for constant tensors use `self.register_buffer("name", tensor)` in `__init__`'
+    return None
