@@ -17,6 +17,7 @@ from net2net_cli.architecture.ops import (
     conv,
     dropout,
     join,
+    matrix,
     multiscale_attention,
     norm,
     pool,
@@ -168,6 +169,8 @@ def _silenced(graph: Graph, name: str, inside: set[str], value: str) -> tuple[st
         if graph.shares_tensors(layer.name):
             raise _refusal(name, f"`{layer.name}`, which would be silenced, shares its weights")
         return (layer.name,)
+    if isinstance(op, matrix.MatrixProduct) or (isinstance(op, arithmetic.Parameter) and op.trainable):
+        return (_tensor(graph, name, inside, layer),)
     if isinstance(op, PASS_ZERO) or (isinstance(op, (arithmetic.Mul, arithmetic.Div)) and op.scalar is not None):
         return _silenced(graph, name, inside, layer.inputs[0])
     if isinstance(op, arithmetic.Mul):
@@ -176,6 +179,14 @@ def _silenced(graph: Graph, name: str, inside: set[str], value: str) -> tuple[st
         found = [_silenced(graph, name, inside, operand) for operand in layer.inputs]
         return tuple(dict.fromkeys(n for names in found for n in names))
     raise _refusal(name, f"its branch ends in `{layer.name}` ({op.name}), which no zero weights silence")
+
+
+def _tensor(graph: Graph, name: str, inside: set[str], layer: Layer) -> str:
+    """A plain tensor that is added, or multiplied by, and that nothing else reads."""
+    own = layer.inputs[1] if isinstance(layer.op, matrix.MatrixProduct) else layer.name
+    if own not in inside or len(graph.readers[own]) != 1 or graph.by_name[own].tied:
+        raise _refusal(name, f"`{own}`, which would be silenced, is read elsewhere too")
+    return own
 
 
 def _either(graph: Graph, name: str, inside: set[str], product: Layer) -> tuple[str, ...]:

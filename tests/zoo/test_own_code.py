@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -195,6 +196,51 @@ def test_the_source_of_a_student_computes_what_the_teacher_computes(cls: type[nn
     module = space["Student"]().double()
     module.load_state_dict({n: torch.from_numpy(student.tensor(n)) for n, *_ in student.graph.tensors()})
     assert error(teacher.expected["eval"], outputs(module, teacher.inputs, "eval")) <= TOLERANCE
+
+
+class Residual(nn.Module):
+    """Blocks whose branches are made of matrices, and end in a bias of their own."""
+
+    class Block(nn.Module):
+        def __init__(self, width: int, inner: int) -> None:
+            super().__init__()
+            self.U, self.V = nn.Parameter(torch.rand(width, inner) - 0.5), nn.Parameter(torch.rand(width, inner) - 0.5)
+            self.b = nn.Parameter(torch.rand(width))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + functional.linear(torch.relu(x @ self.U), self.V, self.b)
+
+    def __init__(self, width: int = 5, inner: int = 6, depth: int = 2) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Linear(4, width), nn.Linear(width, 3)
+        self.blocks = nn.Sequential(*(self.Block(width, inner) for _ in range(depth)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.head(self.blocks(torch.relu(self.stem(x))))
+        return found
+
+
+def test_a_block_of_matrices_is_repeated_silently_and_learns() -> None:
+    torch.manual_seed(0)
+    teacher = Teacher.of(Residual(), [(4,)], batch=3)
+    student = teacher.net.deepen(["blocks.0"])
+    (new,) = {name.rpartition(".")[0] for name in (n for n, *_ in student.graph.tensors()) if "twin" in name}
+    assert not student.tensor(f"{new}.V").any()
+    assert not student.tensor(f"{new}.b").any()
+    assert np.array_equal(student.tensor(f"{new}.U"), teacher.net.tensor("blocks.0.U"))
+    check_growth(teacher, student, [f"{new}.V", f"{new}.b"])
+    module = student.to_module(dtype=torch.float64)
+    module(*teacher.inputs).square().sum().backward()
+    gradients = {name: p.grad for name, p in module.named_parameters() if name.startswith(new)}
+    assert {name.rpartition(".")[2] for name, g in gradients.items() if g is not None and g.any()} == {"V", "b"}
+
+
+def test_a_network_of_matrices_grows_into_a_wider_and_deeper_one_of_its_class() -> None:
+    torch.manual_seed(0)
+    teacher, target = Teacher.of(Residual(), [(4,)], batch=3), Residual(10, 9, 3).double()
+    student = teacher.net.grow(Net2Net.from_module(target, torch.zeros(2, 4, dtype=torch.float64)).graph)
+    target.load_state_dict({n: torch.from_numpy(student.tensor(n).copy()) for n, *_ in student.graph.tensors()})
+    assert error(teacher.expected["eval"], outputs(target, teacher.inputs, "eval")) <= TOLERANCE
 
 
 def test_a_matrix_that_is_read_over_both_axes_keeps_its_slices() -> None:

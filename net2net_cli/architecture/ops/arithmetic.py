@@ -314,6 +314,7 @@ class Parameter(Op):
 
     arity = 0
     linear = True
+    silent = ("",)
 
     size: tuple[int, ...]
     trainable: bool = True

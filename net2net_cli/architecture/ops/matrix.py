@@ -21,6 +21,7 @@ class Matrix(Op):
 
     arity = 0
     linear = True
+    silent = ("",)
 
     size: tuple[int, int]
     summed: int

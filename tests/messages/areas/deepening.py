@@ -111,6 +111,14 @@ BLOCKS = (
         layer("block.c", conv(4, 4), "block.b", weights_of="block.a"),
         layer("block.add", ADD, "block.c", "stem"),
     ),
+    block(
+        "a bias that multiplies as well",
+        layer("block.bias", make("Parameter", (4, 1, 1))),
+        layer("block.a", conv(4, 4), "stem"),
+        layer("block.b", make("mul"), "block.a", "block.bias"),
+        layer("block.c", ADD, "block.b", "block.bias"),
+        layer("block.add", ADD, "block.c", "stem"),
+    ),
 )
 
 AREAS = (
