@@ -87,9 +87,9 @@ coverage-sweep: $(BENCH_READY) ## grow every layer of torchvision's networks, fo
 fuzz: $(FUZZ_READY) ## hostile files through the real commands, for MINUTES=5; FUZZ='--inputs 20000' MINUTES=
 	@PYTHONPATH=tests:. OMP_NUM_THREADS=1 CUDA_VISIBLE_DEVICES= $(BIN)/python -m fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(FUZZ)
 
-# One thread a process: the processes share the cores. Results stay in experiments_output/, and what is there is kept.
+# Results stay in experiments_output/, and what is there is kept.
 experiments: $(EXPERIMENTS_READY) ## the paper's experiments in small (about 45 minutes); writes docs/EXPERIMENTS.md
-	@OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -f experiments/Makefile BIN='$(BIN)' $(EXPERIMENTS)
+	@$(MAKE) --no-print-directory -f experiments/Makefile BIN='$(BIN)' $(EXPERIMENTS)
 
 samples: $(READY) ## train the sample networks again (20 minutes)
 	$(BIN)/python sample_checkpoints/train.py
