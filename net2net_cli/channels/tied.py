@@ -21,7 +21,7 @@ AFFINE = (
 """Ops whose output is linear in their `silent` parameters, of which each has one slice per channel on axis 0."""
 
 HOMOGENEOUS = (
-    *(act.Identity, act.ReLU, dropout.Dropout, dropout.Dropout1d, dropout.Dropout2d, dropout.Dropout3d),
+    *(act.Identity, act.Detach, act.ReLU, dropout.Dropout, dropout.Dropout1d, dropout.Dropout2d, dropout.Dropout3d),
     *(dropout.StochasticDepth, shape.Rearrange, join.Select, join.Slice, reduce.Mean),
 )
 """Ops of one input that turn a c-th of a channel into a c-th of what they made of it."""

@@ -37,7 +37,18 @@ WEIGHTED = (
 """Ops whose output is zero where their `silent` parameters are."""
 
 PASS_ZERO = (
-    *(act.Identity, act.ReLU, act.ReLU6, act.LeakyReLU, act.PReLU, act.GELU, act.SiLU, act.Hardswish, act.Tanh),
+    *(
+        act.Identity,
+        act.Detach,
+        act.ReLU,
+        act.ReLU6,
+        act.LeakyReLU,
+        act.PReLU,
+        act.GELU,
+        act.SiLU,
+        act.Hardswish,
+        act.Tanh,
+    ),
     *(act.ELU, act.CELU, act.SELU, act.Mish, act.Softsign),
     *(dropout.Dropout, dropout.Dropout1d, dropout.Dropout2d, dropout.Dropout3d, dropout.StochasticDepth),
     *(shape.Rearrange, pool.Window),

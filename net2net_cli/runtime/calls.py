@@ -22,7 +22,7 @@ _TORCH = (
     *("maximum", "mean", "minimum", "ne", "neg", "permute", "reciprocal", "roll", "rsqrt", "sin", "split", "sqrt"),
     *("square", "squeeze", "sum", "tril", "unflatten", "unsqueeze", "var", "where"),
 )
-_METHODS = ("expand", "new_ones", "new_zeros", "view_as")
+_METHODS = ("detach", "expand", "new_ones", "new_zeros", "view_as")
 _FUNCTIONAL = ("interpolate", "linear", "normalize", "pad")
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {

@@ -8,7 +8,6 @@ from net2net_cli.runtime.keeping import is_random
 from net2net_cli.runtime.readings import spoken
 
 _HINTS = {
-    "detach": "a spec has no stop of gradients; leave it out, or freeze parameters instead",
     "assign": "write it out of place, with `torch.cat`, `torch.where` or `F.pad`",
 }
 _MADE = ("zeros", "ones", "full", "arange", "linspace", "eye", "new_zeros", "new_ones", "new_full", "tril", "triu")

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.node import Node
+from torch.fx.node import Node, map_aggregate
 
 from net2net_cli.architecture.ops import Op, dropout
-from net2net_cli.architecture.ops.activation import RReLU
+from net2net_cli.architecture.ops.activation import Detach, RReLU
 from net2net_cli.architecture.ops.arithmetic import Parameter
 from net2net_cli.architecture.ops.constant import Constant
 from net2net_cli.architecture.ops.norm import PerChannelNorm
@@ -24,7 +24,7 @@ from net2net_cli.runtime.assigning import assign
 from net2net_cli.runtime.constants import Constants, constant_of, triangle_of
 from net2net_cli.runtime.drafts import Draft, NamedTuple, Recorded, Tree
 from net2net_cli.runtime.functional import COUNTER, ForeignTensorsError
-from net2net_cli.runtime.hints import hint_for, hint_of
+from net2net_cli.runtime.hints import hint_of
 from net2net_cli.runtime.keeping import keep_call, keep_module
 from net2net_cli.runtime.made_again import NotMadeAgainError, Remaking
 from net2net_cli.runtime.readings import spoken
@@ -80,6 +80,10 @@ class Lowering:
         kept = (t for name, t in (*model.named_parameters(), *model.named_buffers()) if name in self._in_state)
         self._own = {t.dtype for t in kept if t.is_floating_point()}
         self._dtype = torch.float32
+        self._returned: set[Node] = set()
+        map_aggregate(
+            tracer.returned, lambda value: self._returned.add(value.node) if isinstance(value, fx.Proxy) else None
+        )
 
     def run(self, graph: fx.Graph) -> Recorded:
         """Lower every call, in order."""
@@ -128,16 +132,21 @@ class Lowering:
                 return self._input(site)
             if node.op == "get_attr":
                 return self._parameter(site)
-            if node.meta[FROZEN]:
-                raise site.error(
-                    "a part of the network is computed under `torch.no_grad()` in training", hint_for("detach")
-                )
-            return self._module(site) if node.op == "call_module" else self._call(site)
+            made = self._module(site) if node.op == "call_module" else self._call(site)
+            return self._stopped(site, made) if node.meta[FROZEN] else made
         except TraceError as wrong:
             return self._trouble(site, wrong)
         except ValueError as why:
             problem = f"`{spoken(node)}` cannot be said in a spec, because {why}"
             return self._trouble(site, site.error(problem, leaf_hint(site.path, hint_of(node))))
+
+    def _stopped(self, site: Site, value: Any) -> Any:
+        """What was computed under `torch.no_grad()` in training, as what needs gradients gets it."""
+        if all(user.meta[FROZEN] for user in site.node.users) and site.node not in self._returned:
+            return value
+        if isinstance(value, tuple):
+            return type(value)(self._stopped(site, part) for part in value)
+        return site.emit(Detach(), (value,)) if isinstance(value, Draft) and value.trouble is None else value
 
     def _mask(self, site: Site, value: Tensor) -> Draft | None:
         """A constant that is a causal mask."""

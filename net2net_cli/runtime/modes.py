@@ -8,13 +8,17 @@ from typing import Any
 
 from net2net_cli.architecture.graph import Mode, Structure
 from net2net_cli.architecture.ops import Op, dropout
+from net2net_cli.architecture.ops.activation import Detach
 from net2net_cli.errors import TraceError
 from net2net_cli.runtime.drafts import Draft, NamedTuple, Recorded, Tree, leaves, needed, parts
 
-SILENT: tuple[type[Op], ...] = tuple(
-    cls
-    for cls in vars(dropout).values()
-    if isinstance(cls, type) and issubclass(cls, Op) and cls.__module__ == dropout.__name__
+SILENT: tuple[type[Op], ...] = (
+    Detach,
+    *(
+        cls
+        for cls in vars(dropout).values()
+        if isinstance(cls, type) and issubclass(cls, Op) and cls.__module__ == dropout.__name__
+    ),
 )
 """Ops that do nothing in evaluation."""
 

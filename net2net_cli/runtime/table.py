@@ -25,6 +25,9 @@ class Reader:
         return call_of(site, self.op, self.signature)
 
 
+_ATTRIBUTES: dict[Any, Callable[[Site], Any]] = {"T": views.permute, "mT": views.permute, "data": views.data}
+
+
 class Table:
     """Which calls are read by what."""
 
@@ -48,5 +51,5 @@ class Table:
         if node.op == "call_method":
             return self.methods.get(str(node.target))
         if node.target is getattr:
-            return views.permute if node.args[1] in ("T", "mT") else None
+            return _ATTRIBUTES.get(node.args[1])
         return self.functions.get(node.target)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch.fx.node import Node, map_aggregate
 
+from net2net_cli.architecture.ops.activation import Detach
 from net2net_cli.architecture.ops.join import positive
 from net2net_cli.architecture.ops.reduce import AMax, AMin, Mean, Reduction, Sum
 from net2net_cli.architecture.shapes import Dim, Shape, divide, product
@@ -67,6 +68,11 @@ def keep(site: Site) -> Draft:
     """Contiguous, clone, and conversions that convert nothing."""
     _same_dtype(site)
     return source(site)
+
+
+def data(site: Site) -> Draft:
+    """`x.data`: the same without a gradient."""
+    return site.emit(Detach(), (source(site),))
 
 
 def _same_dtype(site: Site) -> None:

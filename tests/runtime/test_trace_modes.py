@@ -13,9 +13,10 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - what everyone calls it
 
+from net2net_cli import Net2Net
 from net2net_cli.errors import TraceError
 from net2net_cli.runtime.trace import trace
-from runtime.tracing import Calls, assert_same, graph_of, layer_of, ops_of
+from runtime.tracing import Calls, assert_same, graph_of, layer_of, ops_of, rebuilt
 
 X = (4, 6)
 
@@ -194,3 +195,51 @@ def test_networks_that_need_values_are_run_with_values() -> None:
             return out
 
     assert layer_of(assert_same(NeedsValues(), torch.randn(X)), "mul")
+
+
+class Frozen(nn.Module):
+    """A backbone that is not trained, a target that no gradient reaches, and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Dropout(0.0))
+        self.middle, self.head = nn.Linear(6, 5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            y = self.backbone(x) * 2
+        h = torch.relu(self.middle(x))
+        h = h + (y - h).detach() + h.data
+        return self.head(h), y
+
+
+def test_gradients_stop_where_they_stopped() -> None:
+    torch.manual_seed(0)
+    model, x = Frozen(), torch.randn(4, 6)
+    graph = assert_same(model, x)
+    assert ops_of(graph).count("detach") == 3
+    network = rebuilt(graph, model)
+    gradients = []
+    for run in (model, network):
+        given = x.clone().requires_grad_()
+        head, target = run.train()(given)
+        assert not target.requires_grad
+        head.square().sum().backward()
+        gradients.append({name: p.grad for name, p in run.named_parameters()} | {"x": given.grad})
+    for name, gradient in gradients[0].items():
+        assert (gradient is None) == (gradients[1][name] is None), name
+        if gradient is not None:
+            torch.testing.assert_close(gradients[1][name], gradient)
+
+
+class Head(Frozen):
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(x)[0]
+
+
+def test_what_is_frozen_grows_too() -> None:
+    torch.manual_seed(0)
+    model, x = Head().double(), torch.randn(4, 6, dtype=torch.float64)
+    student = Net2Net.from_module(model, x).widen({"middle": "2x"})
+    assert student.graph.by_name["backbone.0"].op.tensors()["weight"].shape == (10, 6)
+    torch.testing.assert_close(student.to_module(dtype=torch.float64).eval()(x), model.eval()(x))

@@ -46,12 +46,6 @@ def assigned(x: Tensor) -> Tensor:
     return y
 
 
-def gradient_stopped(x: Tensor) -> Tensor:
-    with torch.no_grad():
-        x = x * 2
-    return x + 1
-
-
 @pytest.mark.parametrize(
     ("function", "message", "hint"),
     [
@@ -59,7 +53,6 @@ def gradient_stopped(x: Tensor) -> Tensor:
         (by_batch, "a branch depends on the batch size", "how many samples"),
         (looped, "the batch axis is looped over", "one tensor operation"),
         (assigned, "cannot be said in a spec, because a slice has a step", "out of place"),
-        (gradient_stopped, "under `torch.no_grad()`", "stop of gradients"),
         (lambda x: torch.nonzero(x), "its shape depends on the data", "net2net schema"),
         (lambda x: x.cumsum_(1), "`Tensor.cumsum_` is not known, and cannot be kept as it is: it writes in", None),
         (lambda x: torch.cumsum(x, 1, dtype=torch.float64), "a precision is written into it", None),

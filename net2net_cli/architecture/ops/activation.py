@@ -45,6 +45,17 @@ class Identity(Elementwise):
         return 2.0
 
 
+@op("detach")
+class Detach(Elementwise):
+    """The same, through which no gradient goes back: `x.detach()`, or what was computed under `torch.no_grad()`."""
+
+    linear = True
+    functions: ClassVar = {"Tensor.detach": "input", "torch.detach": "input"}
+
+    def call(self, shapes: tuple[Shape, ...]) -> Call:
+        return Call("torch.Tensor.detach", (Input(0),))
+
+
 @op("ReLU", module="torch.nn.ReLU")
 class ReLU(Elementwise):
     """max(0, x)."""
