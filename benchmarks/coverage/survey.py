@@ -209,7 +209,8 @@ class Survey:
 
     def _named(self, layer: str, hint: str | None) -> str | None:
         width, before = named(hint), self._widths.widths[layer].size
-        return None if width is None else "2x" if width == 2 * before else f"{NAMED}{width}"
+        known = {2 * before: "2x", 1.5 * before: "1.5x"}
+        return None if width is None else known.get(width, f"{NAMED}{width}")
 
     def _reads_input(self, layer: str) -> bool:
         """Whether no weights stand between the network's inputs and what the layer reads."""

@@ -165,9 +165,10 @@ class Teacher:
     def _rounding(self, seed: int, mode: str) -> float:
         """How far the output moves when each number of the inputs moves by its last place, up, down or not at all."""
         generator = torch.Generator().manual_seed(seed)
-        steps = [torch.randint(-1, 2, x.shape, generator=generator, dtype=x.dtype) for x in self.inputs]
         eps = torch.finfo(torch.float64).eps
-        moved = [x * (1 + eps * step) for x, step in zip(self.inputs, steps, strict=True)]
+        steps = [torch.randint(-1, 2, x.shape, generator=generator) for x in self.inputs]
+        given = zip(self.inputs, steps, strict=True)
+        moved = [x * (1 + eps * step.to(x)) if x.is_floating_point() else x for x, step in given]
         return error(self.expected[mode], outputs(self.module, moved, mode))
 
     def to(self, dtype: torch.dtype) -> Teacher:

@@ -37,7 +37,7 @@ class LayerChange:
         return self.op.startswith("Conv") or "Attention" in self.op or self.op in _MAKERS
 
 
-_MAKERS = ("Linear", "Embedding", "LSTM", "GRU", "RNN")
+_MAKERS = ("Linear", "Matrix", "Embedding", "LSTM", "GRU", "RNN")
 
 
 def changes(before: Graph, after: Graph) -> list[LayerChange]:

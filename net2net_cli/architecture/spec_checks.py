@@ -7,6 +7,8 @@ from collections.abc import Collection
 from typing import Any
 
 from net2net_cli.architecture.graph import Graph, Layer, Structure, Tie
+from net2net_cli.architecture.ops.arithmetic import Parameter
+from net2net_cli.architecture.ops.conv import BorrowedLinear
 from net2net_cli.architecture.ops.matrix import Matrix, MatrixProduct
 from net2net_cli.architecture.returns import layers_of, output_names, parts_of, structure_of
 from net2net_cli.architecture.shapes import Batch, Shape, show
@@ -130,20 +132,21 @@ def _check_layer(layer: Layer, known: dict[str, Layer | None], place: Place) -> 
 
 
 def _check_matrix(layer: Layer, number: int, read: Layer | None, place: Place) -> None:
-    """A matrix that is summed over holds no values of its own: only products over that axis may read it."""
-    op = layer.op
-    matrix = read if read is not None and isinstance(read.op, Matrix) else None
-    if isinstance(op, MatrixProduct) and number == 1:
-        if matrix is None or layer.home("weight") != (matrix.name, ""):
-            place.fail("has a second entry that is not the `Matrix` which its `weight` is tied to")
-        assert isinstance(matrix.op, Matrix)
-        if matrix.op.summed != op.summed:
-            place.fail(f"has `{matrix.name}`, over another axis of which its products sum")
-    elif matrix is not None:
-        place.fail(
-            f"has `{matrix.name}`, a `Matrix`, which `matrix_product` alone takes, as its second input",
-            "a tensor that is read in other ways is a `Parameter`",
-        )
+    """A product multiplies by the very tensor that it names; a `Matrix` holds no values for anything else to read."""
+    op, matrix = layer.op, read is not None and isinstance(read.op, Matrix)
+    if not (isinstance(op, BorrowedLinear) and number == 1):
+        if read is not None and matrix:
+            place.fail(
+                f"has `{read.name}`, a `Matrix`, which `matrix_product` alone takes, as its second input",
+                "a tensor that is read in other ways is a `Parameter`",
+            )
+        return
+    is_value = read is not None and isinstance(read.op, (Parameter, Matrix)) and read.home("") == layer.home("weight")
+    if read is None or not is_value or matrix != isinstance(op, MatrixProduct):
+        kind = "`Matrix`" if isinstance(op, MatrixProduct) else "value"
+        place.fail(f"has a second entry that is not the {kind} which its `weight` is tied to")
+    if isinstance(op, MatrixProduct) and getattr(read.op, "summed", None) != op.summed:
+        place.fail(f"has `{read.name}`, over another axis of which its products sum")
 
 
 def _check_owner(layer: Layer, owner: Layer | None, place: Place) -> None:

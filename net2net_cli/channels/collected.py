@@ -72,6 +72,7 @@ class Collected:
     plain: list[Freeze] = field(default_factory=list)
     seen: list[Freeze] = field(default_factory=list)
     places: dict[Place, Axis] = field(default_factory=dict)
+    filled: list[Ints] = field(default_factory=list)
     created: dict[Place, Ints] = field(default_factory=dict)
     readers: dict[Place, list[Layer]] = field(default_factory=dict)
     widths: dict[str, list[Ints]] = field(default_factory=dict)

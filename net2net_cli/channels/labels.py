@@ -179,7 +179,10 @@ class LabelFlow(Flow):
         return None
 
     def fill(self, parameter: str, axis: int, size: int) -> Axis:
-        return self.found.places.setdefault(self.layer.place(parameter, axis), self.fresh(size))
+        labels = self.fresh(size)
+        self.found.places[self.layer.place(parameter, axis)] = labels
+        self.found.filled.append(labels)
+        return labels
 
     def merge(self, factors: Sequence[tuple[Axis, int | None]]) -> Axis:
         live = [i for i, (axis, _) in enumerate(factors) if axis is not None]
@@ -190,6 +193,8 @@ class LabelFlow(Flow):
                 self.freeze(axis, "merges it with the batch")
             return None
         site = f"merge {sum(name == self.layer.name for name, _ in self.found.options)}"
+        # What is filled with one number comes last: it grows for others' sake.
+        live.sort(key=lambda i: any(factors[i][0] is labels for labels in self.found.filled))
         keep = self._choose(site, [(i, self._known(factors[i][0])) for i in live])
         for i in live:
             if i != keep:

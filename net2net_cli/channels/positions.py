@@ -225,8 +225,7 @@ class PositionFlow(Flow):
 
     def fill(self, parameter: str, axis: int, size: int) -> Axis:
         own = self.labels.found.places[self.layer.place(parameter, axis)]
-        assert own is not None
-        return layout(self.labels, self.counts, own)
+        return None if own is None else layout(self.labels, self.counts, own)
 
     def merge(self, factors: Sequence[tuple[Axis, int | None]]) -> Axis:
         if any(size is None for _, size in factors):
@@ -325,7 +324,7 @@ def run_student(labels: Labels, counts: Ints, *, indexed: bool = False) -> Stude
         flow.layer, flow.attributes, flow.replacement = layer, {}, None
         read = (Channels(graph.shapes[n], values[n]) for n in (*layer.inputs, *layer.op.references()))
         values[layer.name] = passed(flow, layer.op, read)
-        layers.append(_with(layer, flow.attributes, flow.replacement))
+        layers.append(_checked(flow, layer, _with(layer, flow.attributes, flow.replacement)))
         made[layer.name] = layers[-1].op
         if layer.op == graph.by_name[layer.owner].op and layers[-1].op != made[layer.owner]:
             raise flow.refuse("uses the same weights for another number of channels")
@@ -375,6 +374,15 @@ def _each(channels: Ints) -> Floats:
     """`(width,)`: one over the number of copies, for each slice."""
     copies: Floats = np.bincount(channels[0])[channels[0]].astype(np.float64)
     return 1.0 / copies
+
+
+def _checked(flow: PositionFlow, teacher: Layer, student: Layer) -> Layer:
+    try:
+        if student.op is not teacher.op:
+            student.op.check()
+    except ValueError as wrong:
+        raise flow.refuse(f"cannot be so wide: {wrong}") from None
+    return student
 
 
 def _with(layer: Layer, attributes: dict[str, Any], replacement: Op | None) -> Layer:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from net2net_cli.architecture.graph import Graph, Layer
 from net2net_cli.architecture.ops import Op, attributes, conv, pool
 from net2net_cli.architecture.ops import activation as act
+from net2net_cli.architecture.ops.constant import Constant
 from net2net_cli.errors import GrowthRefusedError
 from net2net_cli.growth.blocks import Block, find_block, layers_of
 from net2net_cli.growth.insert import BATCH_NORMS
@@ -104,6 +105,8 @@ def _alike(small: Op, big: Op) -> bool:
     """The same op, but for widths that may be larger, windows that may be larger, and what acts in training alone."""
     if small.name != big.name:
         return False
+    if isinstance(small, Constant) and isinstance(big, Constant):
+        return small.is_as_wide_as_its_network(big)
     theirs = attributes(big)
     for key, value in attributes(small).items():
         other = theirs[key]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from torch import bool as bool_
+import torch
 
 from net2net_cli.architecture.ops.join import Cat, positive
 from net2net_cli.architecture.ops.logic import Where
@@ -30,6 +30,10 @@ def assigned(site: Site) -> Draft:
         ValueError: which elements are meant cannot be said, or depends on the batch size.
     """
     x, index, value = (site.read(argument) for argument in site.node.args)
+    if isinstance(value, (bool, int, float)):
+        value = torch.tensor(value).to(site.seen.first.dtype).item()  # as PyTorch does, which cuts 2.7 down to 2
+    elif isinstance(value, Draft) and _dtype(site, 2) != site.seen.first.dtype:
+        raise ValueError("what is assigned is of another type than its place")
     if isinstance(index, Draft):
         return _where(site, x, index, value)
     parts, single = _parts(x, index)
@@ -52,13 +56,18 @@ def assigned(site: Site) -> Draft:
 
 def _where(site: Site, x: Draft, index: Draft, value: Any) -> Draft:
     """A number where a condition holds."""
-    node: Any = site.node.args[1]
-    if seen_of(node).first.dtype != bool_ or not isinstance(value, (bool, int, float)):
+    if _dtype(site, 1) != torch.bool or not isinstance(value, (bool, int, float)):
         raise ValueError("its index is a tensor; a condition is supported, where a number is assigned")
     missing = len(x.shape) - len(index.shape)
     for _ in range(missing):
         index = unsqueezed(site, index, len(index.shape))
     return site.emit(Where(input=value), (index, x), site.shape())
+
+
+def _dtype(site: Site, argument: int) -> torch.dtype:
+    node: Any = site.node.args[argument]
+    found: torch.dtype = seen_of(node).first.dtype
+    return found
 
 
 def _parts(x: Draft, index: Any) -> tuple[list[Part], list[int]]:
@@ -81,6 +90,8 @@ def _parts(x: Draft, index: Any) -> tuple[list[Part], list[int]]:
             start = positive(item, size)
             stop, step = start + 1, 1
             single.append(axis)
+        elif any(isinstance(border, Batch) for border in (item.start, item.stop, item.step)):
+            raise ValueError("the borders of a slice depend on the batch size")
         else:
             start, stop, step = item.indices(size)
         if step != 1 or stop <= start:

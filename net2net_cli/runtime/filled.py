@@ -16,30 +16,32 @@ from net2net_cli.architecture.shapes import Batch, Shape
 from net2net_cli.runtime.drafts import Draft
 from net2net_cli.runtime.site import Handler, Site
 
-_MADE = {
-    **dict.fromkeys(("torch.zeros", "torch.ones", "Tensor.new_zeros", "Tensor.new_ones"), ""),
-    **dict.fromkeys(("torch.zeros_like", "torch.ones_like"), "input *"),
+_NUMBERS = {
+    **dict.fromkeys(("torch.zeros", "torch.zeros_like", "Tensor.new_zeros"), 0),
+    **dict.fromkeys(("torch.ones", "torch.ones_like", "Tensor.new_ones"), 1),
+}
+"""Functions that fill tensors, and with what."""
+
+_GIVEN = {
     "torch.full": "size fill_value *",
     "torch.full_like": "input fill_value *",
     "Tensor.new_full": "input size fill_value *",
 }
-"""Functions, and what they are given, where the number is."""
+"""Functions that are given the number, and the names of their arguments."""
 
 
-def _filled(name: str, signature: str) -> Handler:
+def _with(number: int) -> Handler:
+    return lambda site: filled(site, number)
+
+
+def _with_argument(signature: str) -> Handler:
     def fill(site: Site) -> Draft:
-        return filled(site, _number(site, name, signature))
+        number = site.read(site.nodes(signature).get("fill_value"))
+        if not isinstance(number, (bool, int, float)):
+            raise ValueError("what it is filled with is no number, or depends on the batch size")
+        return filled(site, number)
 
     return fill
-
-
-def _number(site: Site, name: str, signature: str) -> bool | int | float:
-    if "fill_value" not in signature:
-        return int("ones" in name)
-    found = site.read(site.nodes(signature).get("fill_value"))
-    if not isinstance(found, (bool, int, float)):
-        raise ValueError("what it is filled with is no number, or depends on the batch size")
-    return found
 
 
 def filled(site: Site, number: bool | int | float, shape: Shape | None = None) -> Draft:
@@ -94,5 +96,8 @@ def _of_size(site: Site, dim: Batch) -> Draft:
     return found
 
 
-HANDLERS: dict[str, Handler] = {name: _filled(name, signature) for name, signature in _MADE.items()}
+HANDLERS: dict[str, Handler] = {
+    **{name: _with(number) for name, number in _NUMBERS.items()},
+    **{name: _with_argument(signature) for name, signature in _GIVEN.items()},
+}
 """By dotted name; `Tensor.new_zeros` for methods."""

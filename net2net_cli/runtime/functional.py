@@ -198,6 +198,8 @@ def linear(site: Site) -> Draft:
     x, slots, _ = _slots(site, "input weight bias")
     weight, bias = slots["weight"], slots["bias"]
     assert weight is not None
+    if len(weight.shape) != 2:
+        raise ValueError("its weight is a vector")
     if bias is not None and not _is_bias_beside(weight, bias):
         return site.emit(Add(), (_multiplied(site, x, {"weight": weight, "bias": None}), bias), function="add")
     return _multiplied(site, x, slots)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -22,12 +22,13 @@ from net2net_cli.runtime import adapters, recurrent
 from net2net_cli.runtime.arrangement import reshaped
 from net2net_cli.runtime.assigning import assign
 from net2net_cli.runtime.constants import Constants, constant_of, triangle_of
-from net2net_cli.runtime.drafts import Draft, NamedTuple, Recorded, Tree
+from net2net_cli.runtime.drafts import Draft, Recorded
 from net2net_cli.runtime.functional import COUNTER, ForeignTensorsError
 from net2net_cli.runtime.hints import hint_of
 from net2net_cli.runtime.keeping import keep_call, keep_module
 from net2net_cli.runtime.made_again import NotMadeAgainError, Remaking
 from net2net_cli.runtime.readings import spoken
+from net2net_cli.runtime.returned import tree_of
 from net2net_cli.runtime.seen import seen_of, tensors_in
 from net2net_cli.runtime.site import Handler, Site, Value
 from net2net_cli.runtime.table import Reader, Table
@@ -88,10 +89,14 @@ class Lowering:
     def run(self, graph: fx.Graph) -> Recorded:
         """Lower every call, in order."""
         for node in graph.nodes:
-            if node.op != "output" and tensors_in(seen_of(node).first):
+            if node.op == "output":
+                continue
+            if tensors_in(seen_of(node).first):
                 self._values[node] = self._lower(node)
                 self._track(node)
-        return Recorded(tuple(self.inputs), self.drafts, self._tree(self.tracer.returned))
+            elif seen_of(node).wrote:
+                raise _foreign(node)
+        return Recorded(tuple(self.inputs), self.drafts, tree_of(self, self.tracer.returned))
 
     def add(self, draft: Draft) -> Draft:
         """Put a draft behind the others."""
@@ -157,13 +162,14 @@ class Lowering:
         return site.emit(reshaped(made.shape, tuple(value.shape), flatten=False), (made,), function="unsqueeze")
 
     def constant(self, site: Site, value: Tensor) -> Draft | None:
-        """The layer of a constant, the same one for the same in one module; None where a spec cannot hold it."""
+        """The layer of a constant, one for all tables in a module that are alike; None where a spec cannot hold it."""
         op = constant_of(value, self._own)
         if op is None:
             return None
-        key = (site.path, op)
+        key, wish = (site.path, op), str(site.node.target) if site.node.op == "get_attr" else site.name("constant")
+        if any(op.same_along):  # what meets one of these is as wide as what meets the other, if they are the same
+            return self.add(Draft(op, (), op.size, wish, site.where))
         if key not in self._said:
-            wish = str(site.node.target) if site.node.op == "get_attr" else site.name("constant")
             self._said[key] = self.add(Draft(op, (), op.size, wish, site.where))
         return self._said[key]
 
@@ -344,6 +350,7 @@ class Lowering:
                 f"`{spoken(writer)}` writes in place, and its operands differ in precision", _WHOLE
             )
         storage, geometry = adapters.storage_of(written), adapters.geometry_of(written)
+        self._overwritten(writer, self._by_storage.get(storage, ()))
         same_result = adapters.storage_of(tensors_in(seen_of(writer).first)[0]) == storage
         for node in self._by_storage.get(storage, ()):
             first = seen_of(node).first
@@ -357,32 +364,29 @@ class Lowering:
             else:
                 self._stale[node] = writer
 
+    def _overwritten(self, writer: Node, held: Sequence[Node]) -> None:
+        """Constants into which something is written that is none are constants no more."""
+        if writer in self._constants.values:
+            return
+        for node in held:
+            self._constants.values.pop(node, None)
+            if node.target == self.tracer.constant:
+                raise _foreign(writer)
+
     def _counts_batches(self, writer: Node, buffer: Node) -> bool:
         """A batch norm whose forward is said anew counts its batches; the layer that it becomes does so by itself."""
         home, _, name = str(buffer.target).rpartition(".")
         norm = isinstance(self.model.get_submodule(home), adapters.BATCH_NORMS)
         return norm and name == COUNTER and writer.target in ("add_", operator.iadd) and writer.args[1:] == (1,)
 
-    def _tree(self, returned: Any) -> Tree:
-        """What `forward` returned, with drafts for tensors."""
-        if returned is None:
-            return None
-        if isinstance(returned, fx.Proxy):
-            if not tensors_in(seen_of(returned.node).first):
-                raise TraceError("the network returns a number or size", "return tensors only")
-            value = Site(self, returned.node).read(returned.node)
-            return list(value) if isinstance(seen_of(returned.node).first, list) else value
-        if isinstance(returned, Mapping) and all(isinstance(key, str) for key in returned):
-            return {key: self._tree(value) for key, value in returned.items()}
-        if isinstance(returned, tuple) and hasattr(returned, "_fields"):
-            fields = {name: self._tree(getattr(returned, name)) for name in returned._fields}
-            return NamedTuple(type(returned).__name__, fields)
-        if isinstance(returned, (tuple, list)):
-            return type(returned)(self._tree(value) for value in returned)
-        raise TraceError(
-            f"the network returns a value of type `{type(returned).__name__}`",
-            "return tensors, or tuples, lists, named tuples or dicts (with text as keys) of tensors",
-        )
+
+def _foreign(writer: Node) -> TraceError:
+    place: Any = writer.meta[WHERE]
+    error: TraceError = place.error(
+        f"`{spoken(writer)}` writes in place into a tensor that does not come from the input",
+        "make it from the input, as `x.new_zeros(…)`, or write it out of place",
+    )
+    return error
 
 
 def _node(argument: Any) -> Node:

@@ -6,6 +6,7 @@ over the same axis, its weights can share out the copies on that axis as those o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -40,10 +41,10 @@ def with_linear_layers(merged: Merged) -> None:
         for read in draft.reads:
             readers.setdefault(read, []).append(draft)
     returned = set(merged.outputs.values())
-    owned = [i for draft in merged.drafts for i in draft.tensors.values()]
+    owned = Counter(i for draft in merged.drafts for i in draft.tensors.values())
     gone: set[Draft] = set()
     for matrix in merged.drafts:
-        if not _is_matrix(matrix) or owned.count(matrix.tensors[""]) > 1:
+        if not _is_matrix(matrix) or owned[matrix.tensors[""]] > 1:
             continue
         uses = list(_uses(matrix, 0, readers, returned))
         axes = {use.summed for use in uses}

@@ -257,7 +257,10 @@ def expand(site: Site) -> Value:
         if have == dim and i >= new:
             size.append(-1)
         elif have != 1:
-            return keep_call(site)
+            try:
+                return keep_call(site)
+            except ValueError:
+                raise ValueError("it repeats an axis whose size is not 1") from None
         else:
             size.append(_size(site, dim, said[i] if i < len(said) else None, tensors))
     if new == 0 and all(s == -1 for s in size):

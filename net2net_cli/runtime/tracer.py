@@ -7,6 +7,7 @@ import operator
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -94,7 +95,7 @@ class Tracer(fx.Tracer):
 
     def _leaf(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            if self._running or not _proxies((args, tuple(kwargs.values()))):
+            if self._running or not adapters.proxies((args, tuple(kwargs.values()))):
                 return function(*args, **kwargs)
             return self.create_proxy("call_function", function, args, kwargs)
 
@@ -227,19 +228,19 @@ class Tracer(fx.Tracer):
         """How many items a proxy has."""
         lengths = {len(v) for v in seen_of(obj.node).values}
         if len(lengths) > 1:
-            raise self.fail(
-                "the batch axis is looped over",
-                "treat all samples in one tensor operation; where their number is meant, write `x.shape[0]`",
-            )
+            raise self._looped()
         return lengths.pop()
+
+    def _looped(self) -> TraceError:
+        return self.fail("the batch axis is looped over", "treat all samples in one tensor operation")
 
     def _length(self, value: Any) -> Any:
         """`len` as a forward calls it: of a batch it is a size like others."""
         if isinstance(value, fx.Proxy) and not self._running:
-            lengths = [_LEN(v) for v in seen_of(value.node).values]
+            lengths = [adapters.LEN(v) for v in seen_of(value.node).values]
             if min(lengths) != max(lengths):
-                return self.create_proxy("call_function", _LEN, (value,), {})
-        return _LEN(value)
+                return self.create_proxy("call_function", adapters.LEN, (value,), {})
+        return adapters.LEN(value)
 
     def number(self, obj: Any, kind: Callable[[Any], Any]) -> Any:
         """A proxy where Python needs a number of its own."""
@@ -247,6 +248,8 @@ class Tracer(fx.Tracer):
         if tensors_in(seen.first):
             raise self.data_dependent("a tensor is turned into a number")
         if not seen.constant:
+            if obj.node.target is adapters.LEN:
+                raise self._looped()
             raise self.fail(
                 "the batch size is used as a number of its own",
                 "take it from the tensor where it is needed, as in `x.view(x.shape[0], -1)`",
@@ -289,7 +292,7 @@ class Tracer(fx.Tracer):
         said = SAID.get(adapters.dotted(type(m)))
         if said is not None and path not in self.leaves:
             with self._within(path, m, named=None):
-                return said(m, *args, **kwargs)
+                return adapters.called_as(m, partial(said, m), forward, args, kwargs)
         if path in self.leaves or self._is_leaf(m):
             return self._call_leaf(path, m, forward, args, kwargs)
         cls = adapters.dotted(type(m))
@@ -307,13 +310,7 @@ class Tracer(fx.Tracer):
             return self.create_proxy("call_module", path, args, kwargs)
 
         with self._within(path, m, named=None):
-            if not adapters.hooks_of(m):
-                return record(*args, **kwargs)
-            m.__dict__["forward"] = record  # the module's own call runs its hooks around it
-            try:
-                return forward(*args, **kwargs)
-            finally:
-                del m.__dict__["forward"]
+            return adapters.called_as(m, record, forward, args, kwargs)
 
     def _is_leaf(self, m: nn.Module) -> bool:
         cls = type(m)
@@ -343,16 +340,6 @@ class Tracer(fx.Tracer):
                 f"a module of class `{type(m).__name__}` is called that is no submodule of the network",
                 "make it an attribute of a module, or put lists of modules into `nn.ModuleList`",
             ) from None
-
-
-_LEN = len
-
-
-def _proxies(value: Any) -> bool:
-    """Whether there are proxies in nested tuples and lists."""
-    if isinstance(value, (tuple, list)):
-        return any(map(_proxies, value))
-    return isinstance(value, fx.Proxy)
 
 
 def leaf_hint(path: str, otherwise: str) -> str:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from net2net_cli import Net2Net
 from net2net_cli.architecture.ops.constant import Constant
 from net2net_cli.architecture.ops.matrix import Matrix, MatrixProduct
-from net2net_cli.errors import TraceError
-from runtime.tracing import Calls, assert_same, layer_of, ops_of
+from net2net_cli.errors import GrowthRefusedError, TraceError
+from runtime.tracing import Calls, assert_same, graph_of, layer_of, ops_of, rebuilt
 
 X = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(0))
 
@@ -94,6 +94,156 @@ def test_an_assignment_to_a_view_of_what_is_read_later_is_refused() -> None:
 
     with pytest.raises(TraceError, match=r"writes in place into memory that `.*` shares"):
         assert_same(Calls(function), X)
+
+
+def test_a_number_that_is_assigned_is_what_its_place_can_hold() -> None:
+    def function(x: Tensor) -> Tensor:
+        y = x * 2
+        y[x > 3] = 2.7
+        y[:, 0] = True
+        return y * 10
+
+    model, x = Calls(function), torch.arange(12).reshape(2, 6)
+    assert torch.equal(rebuilt(assert_same(model, x), model)(x), model(x))
+
+
+@pytest.mark.parametrize(
+    ("put", "why"),
+    [
+        (lambda y, x: y.__setitem__(slice(None), x > 0), "writes in place, and its operands differ"),
+        (lambda y, x: y.__setitem__((slice(None), slice(0, x.shape[0])), 0), "borders of a slice depend on the batch"),
+    ],
+)
+def test_assignments_that_a_spec_cannot_say_are_refused(put: Callable[[Tensor, Tensor], None], why: str) -> None:
+    def function(x: Tensor) -> Tensor:
+        y = x * 2
+        put(y, x)
+        return y + 1
+
+    with pytest.raises(TraceError, match=why):
+        assert_same(Calls(function), X)
+
+
+def test_an_assignment_to_the_input_is_seen_by_what_reads_it_later() -> None:
+    def function(x: Tensor) -> Tensor:
+        x[:, 1:3] = 0.5
+        return x * 2
+
+    graph = assert_same(Calls(function), X.clone())
+    assert ops_of(graph).count("cat") == 1
+
+
+class Written(nn.Module):
+    """A parameter, zero as it starts, that is written into a table which would be a constant without it."""
+
+    def __init__(self, write: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.write, self.w = write, nn.Parameter(torch.zeros(6))
+        self.register_buffer("table", torch.ones(4, 6), persistent=False)
+        self.table: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (self.write(self.table.clone(), self.w, x) * 2) + 1
+
+
+def added(table: Tensor, w: Tensor, x: Tensor) -> Tensor:
+    return table.add_(w)
+
+
+def put_in(table: Tensor, w: Tensor, x: Tensor) -> Tensor:
+    table[:2] = w
+    return table
+
+
+def made_here(table: Tensor, w: Tensor, x: Tensor) -> Tensor:
+    made = torch.ones(4, 6)
+    made[:2] = w
+    return made
+
+
+@pytest.mark.parametrize("write", [added, put_in])
+def test_what_is_written_into_a_table_is_not_lost(write: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+    model = Written(write)
+    network = rebuilt(assert_same(model, X), model)
+    with torch.no_grad():
+        for one in (model, network):
+            one.get_parameter("w").fill_(0.5)
+    assert torch.equal(network(X), model(X))
+
+
+def test_a_write_into_a_tensor_that_is_no_value_of_the_network_is_refused() -> None:
+    with pytest.raises(TraceError, match="does not come from the input"):
+        assert_same(Written(made_here), X)
+
+
+def test_filled_tensors_have_the_batch_size_of_their_own_input() -> None:
+    class Two(nn.Module):
+        def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+            return x + torch.ones(x.shape[0], 6), torch.zeros(len(y), 3, dtype=y.dtype) - y
+
+    given = torch.randn(2, 6), torch.randn(2, 3)
+    assert_same(Two(), *given)
+
+
+def test_equal_states_do_not_couple_what_meets_them() -> None:
+    class States(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.f, self.g, self.out = nn.Linear(6, 4), nn.Linear(6, 4), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            a, b = x.new_zeros(len(x), 4), x.new_zeros(len(x), 4)
+            found: Tensor = self.out(torch.cat((torch.relu(self.f(x) + a), torch.relu(self.g(x) + b)), 1))
+            return found
+
+    student = Net2Net.from_module(States(), X[:, 0]).widen({"f": "+1"})
+    shapes = {name: student.graph.by_name[name].op.tensors()["weight"].shape for name in ("f", "g")}
+    assert shapes == {"f": (5, 6), "g": (4, 6)}
+
+
+def test_what_is_filled_leaves_the_growth_of_a_merged_axis_to_the_channels() -> None:
+    class Spread(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.out = nn.Linear(6, 4), nn.Linear(12, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.a(x)[:, None] * torch.ones(3, 1)
+            found: Tensor = self.out(torch.relu(h.flatten(1)))
+            return found
+
+    model = Spread()
+    student = Net2Net.from_module(model, X[:, 0]).widen({"a": "+1"})
+    torch.testing.assert_close(student.to_module()(X[:, 0]), model(X[:, 0]))
+
+
+def test_a_state_too_large_for_a_spec_is_refused_before_anything_is_written() -> None:
+    class Large(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.out = nn.Conv2d(1, 4, 1), nn.Conv2d(4, 1, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = self.out(self.a(x) + x.new_zeros(x.shape[0], 4, *x.shape[2:]))
+            return found
+
+    net = Net2Net.from_module(Large(), torch.zeros(2, 1, 1024, 1024))
+    with pytest.raises(GrowthRefusedError, match="cannot be so wide"):
+        net.widen({"a": "2x"})
+
+
+def test_hooks_of_a_cell_run() -> None:
+    class Hooked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell = nn.GRUCell(6, 4)
+            self.cell.register_forward_hook(lambda m, given, made: made.clamp(-0.1, 0.1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = self.cell(x)
+            return found
+
+    assert "clamp" in ops_of(graph_of(Hooked(), X[:, 0]))
 
 
 def test_an_assignment_into_a_constant_is_worked_out() -> None:

@@ -389,8 +389,8 @@ def grouped(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def make(name: str) -> nn.Module:
         torch.manual_seed(0)
-        convolutions = nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 1, groups=4), nn.ReLU()
-        return nn.Sequential(*convolutions, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+        convolutions = nn.Conv2d(3, 12, 1), nn.ReLU(), nn.Conv2d(12, 12, 1, groups=4), nn.ReLU()
+        return nn.Sequential(*convolutions, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 3))
 
     monkeypatch.setattr(network, "make", make)
 
@@ -398,24 +398,24 @@ def grouped(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("grouped")
 def test_the_width_that_a_refusal_names_is_attempted_as_well(tmp_path: Path) -> None:
     made = {(one.layer, one.growth): one for one in attempts(swept(tmp_path)) if one.layer != "6"}
-    # 9 channels are not four equal groups; 12 and 16 are.
+    # 13 channels are not four equal groups, and neither are 18; 16, 20 and 24 are.
     for layer in ("0", "2"):
         widths = [w for name, w in made if name == layer and w not in ("deepen", "repeat")]
-        assert sorted(widths) == ["+1", "1.5x", "2x", "=12"]
-        assert made[layer, "+1"].outcome == "refused"
-        assert made[layer, "+1"].named == "=12"
-        assert {made[layer, w].outcome for w in ("1.5x", "2x", "=12")} == {"exact"}
+        assert sorted(widths) == ["+1", "1.5x", "2x", "=16", "=20"]
+        assert {made[layer, w].named for w in ("+1", "1.5x")} == {"=16", "=20"}
+        assert {made[layer, w].outcome for w in ("+1", "1.5x")} == {"refused"}
+        assert {made[layer, w].outcome for w in ("2x", "=16", "=20")} == {"exact"}
 
 
 @pytest.mark.usefixtures("grouped")
 def test_a_refusal_whose_named_width_was_not_attempted_is_asked_for_again(tmp_path: Path) -> None:
     before = Results()
     for record in swept(tmp_path):
-        if not (isinstance(record, Attempt) and record.growth == "=12"):
+        if not (isinstance(record, Attempt) and record.growth == "=16"):
             before.add(record)
     # Asked for again are the refusals too, since it is they that name it.
     again = [(one.layer, one.growth) for one in attempts(swept(tmp_path, before=before))]
-    assert sorted(again) == [(layer, growth) for layer in ("0", "2") for growth in ("+1", "=12")]
+    assert sorted(again) == [(layer, growth) for layer in ("0", "2") for growth in ("+1", "=16")]
     for record in attempts(swept(tmp_path, before=before)):
         before.add(record)
     assert swept(tmp_path, before=before) == []

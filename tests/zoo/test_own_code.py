@@ -258,6 +258,49 @@ def test_a_matrix_that_is_read_over_both_axes_keeps_its_slices() -> None:
         net.widen({"first": "2x"})
 
 
+def test_a_state_of_zeros_grows_into_that_of_a_bigger_network_of_its_class() -> None:
+    torch.manual_seed(0)
+    teacher, target = teacher_of(HandRNN), HandRNN()
+    target.hidden, target.step, target.head = 9, nn.Linear(5 + 9, 9), nn.Linear(9, 3)
+    student = teacher.net.grow(Net2Net.from_module(target.double(), torch.zeros(2, 4, 5, dtype=torch.float64)).graph)
+    target.load_state_dict({n: torch.from_numpy(student.tensor(n).copy()) for n, *_ in student.graph.tensors()})
+    assert error(teacher.expected["eval"], outputs(target, teacher.inputs, "eval")) <= TOLERANCE
+
+
+class Normed(nn.Module):
+    """Matrices that read and write a stream behind layer norms."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__()
+        self.embed, self.n, self.m, self.head = nn.Linear(3, 6), nn.LayerNorm(6), nn.LayerNorm(6), nn.Linear(6, 2)
+        self.U = nn.Parameter(torch.randn(6, 8) if first == "x W" else torch.randn(8, 6))
+        self.V = nn.Parameter(torch.randn(8, 6) if second == "x W" else torch.randn(6, 8))
+        self.first, self.second = first, second
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.embed(x)
+        inner = self.n(h) @ self.U if self.first == "x W" else functional.linear(self.n(h), self.U)
+        inner = torch.relu(inner)
+        h = h + (inner @ self.V if self.second == "x W" else functional.linear(inner, self.V))
+        found: Tensor = self.head(self.m(h))
+        return found
+
+
+@pytest.mark.parametrize("first", ["x W", "x Wᵀ"])
+@pytest.mark.parametrize("second", ["x W", "x Wᵀ"])
+def test_streams_behind_layer_norms_get_a_tail_through_matrices_too(first: str, second: str) -> None:
+    torch.manual_seed(0)
+    teacher = Teacher.of(Normed(first, second), [(3,)], batch=3)
+    check_growth(teacher, teacher.net.widen({"embed": "+1"}), ["embed", "U", "V"])
+
+
+@pytest.mark.parametrize("cls", [HandRNN, Cells, OwnMatrices, Masked, Shifted])
+def test_new_channels_are_exact(cls: type[nn.Module]) -> None:
+    teacher = teacher_of(cls)
+    layer = {HandRNN: "step", Cells: "above.weight_ih", OwnMatrices: "V", Masked: "first.weight", Shifted: "stem"}[cls]
+    check_growth(teacher, teacher.net.widen({layer: "2x"}, split="fresh"), [])
+
+
 def test_new_channels_meet_zeros_and_matrices_too() -> None:
     """New channels of a matrix are drawn, and read with zeros."""
     teacher = teacher_of(OwnMatrices)

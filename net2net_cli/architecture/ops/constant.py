@@ -69,6 +69,23 @@ class Constant(Op):
             )
         return values.view(dtype.newbyteorder("<")).reshape(self.size)
 
+    @property
+    def same_along(self) -> tuple[bool, ...]:
+        """Along which axes, of more than one slice, all slices have the same bits."""
+        return _same_along(self)
+
+    def is_as_wide_as_its_network(self, other: Constant) -> bool:
+        """Whether they differ in nothing but sizes along which each holds the same everywhere."""
+        sizes = zip(self.size, other.size, strict=False)
+        first = tuple(slice(1) if ours != theirs else slice(None) for ours, theirs in sizes)
+        if len(self.size) != len(other.size) or self.dtype != other.dtype:
+            return False
+        for one in (self, other):
+            same = zip(one.same_along, one.size, first, strict=True)
+            if not all(s or size == 1 or part == slice(None) for s, size, part in same):
+                return False
+        return self.values()[first].tobytes() == other.values()[first].tobytes()
+
     def check(self) -> None:
         self.values()
 
@@ -76,7 +93,7 @@ class Constant(Op):
         return self.size
 
     def flow(self, f: Flow, *inputs: Channels) -> Axes:
-        same = _same_along(self)
+        same = self.same_along
         if not any(same):
             return (None,) * len(self.size)
         axes = tuple(f.fill("data", i, size) if same[i] else None for i, size in enumerate(self.size))
@@ -90,6 +107,5 @@ class Constant(Op):
 
 @lru_cache(maxsize=4096)
 def _same_along(constant: Constant) -> tuple[bool, ...]:
-    """Along which axes, of more than one slice, all slices have the same bits."""
     bits = np.ascontiguousarray(constant.values()).view(f"u{np.dtype(constant.dtype).itemsize}")
     return tuple(size > 1 and bool((bits == bits.take([0], i)).all()) for i, size in enumerate(constant.size))

@@ -51,6 +51,8 @@ class MatrixProduct(BorrowedLinear):
         summed: the axis of the matrix over which it sums: x W for 0, x Wᵀ for 1.
     """
 
+    linear = True
+
     summed: int
 
     def check(self) -> None:

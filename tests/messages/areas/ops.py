@@ -74,7 +74,8 @@ def product(matrix: dict[str, Any] | None = None, output: str = "by", **changes:
     own = {"name": "W", "op": "Matrix", "inputs": [], "size": [8, 4], "summed": 0, **(matrix or {})}
     by = {"name": "by", "op": "matrix_product", "inputs": ["x", "W"], "in_features": 8, "out_features": 4, "summed": 0}
     by |= {"tied": {"weight": ["W", ""]}, **changes}
-    told = [{"name": "W", "op": "Matrix", **(matrix or {})}]
+    own, by = ({k: v for k, v in one.items() if (k, v) != ("summed", None)} for one in (own, by))
+    told = [{key: own[key] for key in ("name", "op", *(matrix or {})) if key in own}]
     told += [{"op": by["op"], "inputs": by["inputs"]}] if output == "by" else [{"outputs": {"out": output}}]
     shape = [{"name": "x", "shape": ["n", 8], "dtype": "float32"}]
     return holds(", ".join(map(short, told)), inputs=shape, layers=[own, by], outputs={"out": output})
@@ -93,9 +94,14 @@ def borrowed(**changes: Any) -> Example:
 
 TIES = (
     borrowed(),
+    product(
+        {"op": "Parameter", "size": [4, 8], "trainable": True, "dtype": None, "summed": None},
+        op="linear",
+        inputs=["x", "x"],
+        summed=None,
+    ),
     product({"summed": 2}),
     product({"summed": 1, "size": [4, 8]}),
-    product(inputs=["x", "x"]),
     product(inputs=["W", "W"]),
     product(output="W"),
     borrowed(tied=[]),

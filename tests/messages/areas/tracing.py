@@ -107,6 +107,10 @@ STATE = (
     net("return x.reshape(-1, 1) + x.new_zeros(x.shape[0] * 24, 1)"),
     net("return x + torch.zeros(x.shape[0], 4, 6, dtype=torch.float64)"),
     net("return x[:, :1, :1] + x.new_ones(x.shape[0], 4096, 4096)"),
+    net("y = x * 2\ny[:] = x > 0\nreturn y + 1", row="y[:] = x > 0"),
+    net("t = torch.ones(4, 6)\nt[:2] = self.fc.weight[:2]\nreturn x * t", row="t[:2] = self.fc.weight[:2]"),
+    net("return F.linear(x, self.fc.bias)"),
+    net("return x + self.fc.bias.repeat(x.shape[0], 4, 2)[:, :, :6]"),
     net("return self.cell(x[0, 0])", init="self.cell = nn.GRUCell(6, 4)"),
     net("y = x[:, :2]\nx.mul_(2)\nreturn x.sum(1) + y.sum(1)", row="y = x[:, :2]; x.mul_(2); … + y"),
     net(

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 from channels.sketch import conv, layer, linear, make, norm
 
 from messages.areas.ops import ATTENTION, LSTM
@@ -24,6 +25,7 @@ from messages.areas.sketches import (
 from messages.example import Area, Example
 from net2net_cli.architecture.graph import Layer
 from net2net_cli.architecture.ops import SizeOf
+from net2net_cli.architecture.ops.constant import Constant
 from net2net_cli.channels.counts import NoCountsError
 
 WIDEN = (
@@ -61,6 +63,14 @@ REASONS = (
         layer("b", conv(3, 4), "x"),
         layer("c", make("mul"), "b", "a"),
         layer("d", conv(4, 2), "c"),
+    ),
+    widened(
+        "conv, then zeros of 16 MiB added",
+        POINTWISE,
+        layer("zeros", Constant.of(np.zeros((4, 1024, 1024), np.float32))),
+        layer("b", ADD, "a", "zeros"),
+        layer("c", conv(4, 2), "b"),
+        shape=(3, 1024, 1024),
     ),
     widened(
         "conv of one channel, then `x.squeeze(1)`",
