@@ -88,7 +88,7 @@ fuzz: $(FUZZ_READY) ## hostile files through the real commands, for MINUTES=5; F
 	@PYTHONPATH=tests:. OMP_NUM_THREADS=1 CUDA_VISIBLE_DEVICES= $(BIN)/python -m fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(FUZZ)
 
 # Results stay in experiments_output/, and what is there is kept.
-experiments: $(EXPERIMENTS_READY) ## the paper's experiments in small (about 45 minutes); writes docs/EXPERIMENTS.md
+experiments: $(EXPERIMENTS_READY) ## the paper's experiments in small (about 35 minutes); writes docs/EXPERIMENTS.md
 	@$(MAKE) --no-print-directory -f experiments/Makefile BIN='$(BIN)' $(EXPERIMENTS)
 
 samples: $(READY) ## train the sample networks again (20 minutes)
