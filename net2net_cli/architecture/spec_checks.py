@@ -122,13 +122,13 @@ def _check_layer(layer: Layer, known: dict[str, Layer | None], place: Place) -> 
         place.at("inputs").fail(f"has {len(layer.inputs)} entries; {needed} needed")
     if layer.weights_of is not None:
         _check_owner(layer, known.get(layer.weights_of), place.at("weights_of"))
-    for number, name in enumerate(layer.inputs):
-        _check_matrix(layer, number, known[name], place.at("inputs"))
     for tie in layer.tied:
         _check_tie(layer, tie, known.get(tie.layer), place.at("tied").at(tie.slot))
     if layer.op.borrows and (missing := set(layer.op.tensors()) - {tie.slot for tie in layer.tied}):
         slot = f"`{min(missing)}`" if min(missing) else "value"
         place.fail(f"has no {slot} in `tied`; `{layer.op.name}` has no tensors of its own")
+    for number, name in enumerate(layer.inputs):
+        _check_matrix(layer, number, known[name], place.at("inputs"))
 
 
 def _check_matrix(layer: Layer, number: int, read: Layer | None, place: Place) -> None:

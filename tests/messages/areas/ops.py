@@ -101,7 +101,7 @@ TIES = (
         summed=None,
     ),
     product({"summed": 2}),
-    product({"summed": 1, "size": [4, 8]}),
+    product({"summed": 1, "size": [8, 8]}, out_features=8),
     product(inputs=["W", "W"]),
     product(output="W"),
     borrowed(tied=[]),
