@@ -6,6 +6,7 @@ from math import prod
 
 from net2net_cli.architecture.graph import Graph, Layer
 from net2net_cli.architecture.ops.conv import BorrowedLinear, ConvolutionBase, Linear
+from net2net_cli.architecture.ops.matrix import Matrix
 from net2net_cli.architecture.ops.recurrent import Recurrent
 from net2net_cli.architecture.shapes import Shape, concrete
 
@@ -53,6 +54,8 @@ def layer_multiply_adds(graph: Graph, layer: Layer) -> int:
 
 def width(graph: Graph, layer: Layer) -> int | None:
     """Channels, or features, that a layer puts out; None for a value without a channel axis."""
+    if isinstance(layer.op, Matrix):
+        return layer.op.size[1 - layer.op.summed]
     for attribute in _WIDTHS:
         if hasattr(layer.op, attribute):
             return int(getattr(layer.op, attribute))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from net2net_cli import Net2Net
+from net2net_cli.architecture.changes import changes
 from net2net_cli.architecture.python_source import python_source
 from net2net_cli.errors import GrowthRefusedError
 from zoo.growing import TOLERANCE, Teacher, check_growth, error, outputs
@@ -196,6 +197,15 @@ def test_the_source_of_a_student_computes_what_the_teacher_computes(cls: type[nn
     module = space["Student"]().double()
     module.load_state_dict({n: torch.from_numpy(student.tensor(n)) for n, *_ in student.graph.tensors()})
     assert error(teacher.expected["eval"], outputs(module, teacher.inputs, "eval")) <= TOLERANCE
+
+
+@pytest.mark.parametrize(("layer", "width"), [("U", (6, 8)), ("V", (5, 7))])
+def test_the_layer_that_got_wider_is_the_matrix_that_makes_the_channels(layer: str, width: tuple[int, int]) -> None:
+    teacher = teacher_of(OwnMatrices)
+    found = changes(teacher.net.graph, teacher.net.widen({layer: "+2"}).graph)
+    assert {one.name: one.width for one in found if one.makes_channels and one.width[0] != one.width[1]} == {
+        layer: width
+    }
 
 
 class Residual(nn.Module):
