@@ -14,7 +14,7 @@ from net2net_cli.architecture.ops.logic import Where
 from net2net_cli.architecture.shapes import Batch, fixed
 from net2net_cli.runtime.drafts import Draft
 from net2net_cli.runtime.filled import filled, stretched
-from net2net_cli.runtime.sections import BATCH, sliced
+from net2net_cli.runtime.sections import BATCH, in_full, sliced
 from net2net_cli.runtime.seen import seen_of
 from net2net_cli.runtime.site import Site
 from net2net_cli.runtime.views import unsqueezed
@@ -75,12 +75,8 @@ def _parts(x: Draft, index: Any) -> tuple[list[Part], list[int]]:
     items = index if isinstance(index, tuple) else (index,)
     if not all(item is ... or type(item) in (slice, int) for item in items):
         raise ValueError("an index is neither a number nor a slice")
-    whole = (slice(None),) * (len(x.shape) - sum(item is not ... for item in items))
-    if ... in items:
-        at = items.index(...)
-        items = (*items[:at], *whole, *items[at + 1 :])
     parts, single = [], []
-    for axis, item in enumerate(items):
+    for axis, item in enumerate(in_full(items, len(x.shape))):
         size = x.shape[axis]
         if item in (slice(None), slice(None, size), slice(0, size)):
             continue

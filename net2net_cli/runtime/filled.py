@@ -14,6 +14,7 @@ from net2net_cli.architecture.ops.constant import LARGEST
 from net2net_cli.architecture.ops.join import Expand
 from net2net_cli.architecture.shapes import Batch, Shape
 from net2net_cli.runtime.drafts import Draft
+from net2net_cli.runtime.sections import input_of_size
 from net2net_cli.runtime.site import Handler, Site
 
 _NUMBERS = {
@@ -84,16 +85,13 @@ def stretched(site: Site, x: Draft, shape: Shape) -> Draft:
             wanted.append(dim)
     if all(size == -1 for size in wanted):
         return x
-    inputs = [_of_size(site, dim) for dim in batches]
+    inputs = []
+    for dim in batches:
+        found = input_of_size(site, dim)
+        if found is None:
+            raise ValueError(f"it has an axis of size {dim}, which is no input's own batch size")
+        inputs.append(found)
     return site.emit(Expand(size=tuple(wanted)), (x,), shape, function="expand", sizes_of=inputs)
-
-
-def _of_size(site: Site, dim: Batch) -> Draft:
-    """The input whose batch axis has a size."""
-    found = next((draft for draft in site.home.inputs if draft.shape[0] == dim), None)
-    if found is None:
-        raise ValueError(f"it has an axis of size {dim}, which is no input's own batch size")
-    return found
 
 
 HANDLERS: dict[str, Handler] = {

@@ -166,12 +166,12 @@ class Lowering:
         op = constant_of(value, self._own)
         if op is None:
             return None
-        key, wish = (site.path, op), str(site.node.target) if site.node.op == "get_attr" else site.name("constant")
-        if any(op.same_along):  # what meets one of these is as wide as what meets the other, if they are the same
-            return self.add(Draft(op, (), op.size, wish, site.where))
-        if key not in self._said:
-            self._said[key] = self.add(Draft(op, (), op.size, wish, site.where))
-        return self._said[key]
+        known = self._said.get((site.path, op))
+        if known is not None and not any(op.same_along):  # else all that meets either would be equally wide
+            return known
+        wish = str(site.node.target) if site.node.op == "get_attr" else site.name("constant")
+        made = self._said[site.path, op] = self.add(Draft(op, (), op.size, wish, site.where))
+        return made
 
     def _trouble(self, site: Site, error: TraceError) -> Any:
         """Errors wait: what nothing needs is let go."""

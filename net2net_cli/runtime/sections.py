@@ -45,12 +45,15 @@ def getitem(site: Site) -> Value:
     alone = len(lists) == 1 and not any(type(i) is int for i in items)
     if len(plain) + alone != len(items):
         raise ValueError("an index is a tensor, a list or a condition; numbers and slices are supported")
-    consumed = sum(i is not None and i is not ... for i in items)
-    whole = (slice(None),) * (len(held.shape) - consumed)
-    if ... in items:
-        at = items.index(...)
-        items = (*items[:at], *whole, *items[at + 1 :])
-    return _indexed(site, held, items)
+    return _indexed(site, held, in_full(items, len(held.shape)))
+
+
+def in_full(items: tuple[Any, ...], rank: int) -> tuple[Any, ...]:
+    """An index with a slice for each axis that `...` stands for."""
+    if ... not in items:
+        return items
+    at, consumed = items.index(...), sum(i is not None and i is not ... for i in items)
+    return (*items[:at], *(slice(None),) * (rank - consumed), *items[at + 1 :])
 
 
 def _indexed(site: Site, x: Draft, items: tuple[Any, ...]) -> Draft:
@@ -278,12 +281,17 @@ def _size(site: Site, dim: Any, said: Any, tensors: list[Draft]) -> Any:
             return said
     if not isinstance(dim, Batch):
         return dim
-    for draft in site.home.inputs:
-        if draft.shape[0] == dim:
-            if draft not in tensors:
-                tensors.append(draft)
-            return SizeOf(str(tensors.index(draft)), 0)
-    raise ValueError(f"it stretches an axis to {dim}, which is no tensor's own size")
+    draft = input_of_size(site, dim)
+    if draft is None:
+        raise ValueError(f"it stretches an axis to {dim}, which is no tensor's own size")
+    if draft not in tensors:
+        tensors.append(draft)
+    return SizeOf(str(tensors.index(draft)), 0)
+
+
+def input_of_size(site: Site, dim: Batch) -> Draft | None:
+    """An input of the network whose batch axis has that size."""
+    return next((draft for draft in site.home.inputs if draft.shape[0] == dim), None)
 
 
 def _wanted(site: Site) -> tuple[tuple[Any, ...], list[Draft]]:

@@ -176,7 +176,7 @@ def test_a_write_into_a_tensor_that_is_no_value_of_the_network_is_refused() -> N
         assert_same(Written(made_here), X)
 
 
-def test_filled_tensors_have_the_batch_size_of_their_own_input() -> None:
+def test_filled_tensors_are_read_in_a_network_of_several_inputs() -> None:
     class Two(nn.Module):
         def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
             return x + torch.ones(x.shape[0], 6), torch.zeros(len(y), 3, dtype=y.dtype) - y

@@ -74,7 +74,7 @@ class Constant(Op):
         """Along which axes, of more than one slice, all slices have the same bits."""
         return _same_along(self)
 
-    def is_as_wide_as_its_network(self, other: Constant) -> bool:
+    def differs_in_width_alone(self, other: Constant) -> bool:
         """Whether they differ in nothing but sizes along which each holds the same everywhere."""
         sizes = zip(self.size, other.size, strict=False)
         first = tuple(slice(1) if ours != theirs else slice(None) for ours, theirs in sizes)
