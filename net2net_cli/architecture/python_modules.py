@@ -111,7 +111,11 @@ def constructor(op: Op) -> Expression:
             leading.append(literal(short))
         elif key not in assumed or short != assumed[key] or isinstance(short, bool) != isinstance(assumed[key], bool):
             named[key] = literal(short)
-    return call(f"nn.{name}" if home == "torch.nn" else name, leading, named)
+    made = call(f"nn.{name}" if home == "torch.nn" else name, leading, named)
+    if op.around is None:
+        return made
+    more = {key: literal(value) for key, value in op.around.kwargs.items()}
+    return call(op.around.target.removeprefix("torch."), [made], more)
 
 
 def _shortened(key: str, value: Any) -> Any:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from net2net_cli.channels.unions import Ints
 from net2net_cli.checkpoint.safetensors_header import TensorInfo
+from net2net_cli.growth.lengths import followed
 from net2net_cli.growth.plan import MEAN, AxisMap, Fill, Plan, TensorPlan
 from net2net_cli.growth.shares import Deal, generator, share_rows
 from net2net_cli.growth.sharing import share_out
@@ -80,7 +81,7 @@ class Grown:
     def read(self, name: str) -> Array:
         """The whole tensor."""
         tensor = self.plan.tensors[name]
-        if tensor.source is not None and not tensor.axes and tensor.fill is None:
+        if tensor.source is not None and not tensor.axes and tensor.fill is None and tensor.lengths is None:
             return self.teacher.read(tensor.source)
         pieces = [piece.ravel() for piece in self.blocks(name)]
         flat = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
@@ -89,7 +90,15 @@ class Grown:
     def blocks(self, name: str, memory: Memory | None = None) -> Iterator[Array]:
         """The tensor in order, a block of rows at a time; how long each stays as it is, `memory` says."""
         seed = self.plan.operation.seed or 0
-        return tensor_blocks(self.plan.tensors[name], self.teacher, self.info(name), seed, memory or Memory())
+        tensor = self._with_lengths(self.plan.tensors[name])
+        return tensor_blocks(tensor, self.teacher, self.info(name), seed, memory or Memory())
+
+    def _with_lengths(self, tensor: TensorPlan) -> TensorPlan:
+        """What the lengths of directions are multiplied by, as a factor."""
+        of = self.plan.tensors[tensor.lengths.of] if tensor.lengths else None
+        if of is None or of.source is None:
+            return tensor
+        return followed(tensor, self.teacher.read(of.source), self.blocks(of.name))
 
 
 def student_info(tensor: TensorPlan, teacher: Tensors, plan: Plan) -> TensorInfo:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
 from math import prod
 
 import numpy as np
@@ -21,7 +21,10 @@ from net2net_cli.architecture.ops import (
     multiscale_attention,
     norm,
     pool,
+    reduce,
     relative_attention,
+    reorder,
+    resize,
     shape,
     window_attention,
 )
@@ -40,8 +43,6 @@ PASS_ZERO = (
     *(
         act.Identity,
         act.Detach,
-        act.ReLU,
-        act.ReLU6,
         act.LeakyReLU,
         act.PReLU,
         act.GELU,
@@ -51,9 +52,13 @@ PASS_ZERO = (
     ),
     *(act.ELU, act.CELU, act.SELU, act.Mish, act.Softsign),
     *(dropout.Dropout, dropout.Dropout1d, dropout.Dropout2d, dropout.Dropout3d, dropout.StochasticDepth),
-    *(shape.Rearrange, pool.Window),
+    *(shape.Rearrange, pool.Window, resize.Interpolate, reduce.Mean, reduce.Sum),
+    *(join.Slice, join.Select, join.IndexSelect, join.Expand, reorder.Reordering),
 )
-"""Ops of one input that turn zero into zero."""
+"""Ops of one input that turn zero into zero, and pass a gradient there."""
+
+FLAT_AT_ZERO = (act.ReLU, act.ReLU6)
+"""Those that give no gradient there: what is silent before them would never learn to speak."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +142,12 @@ def _restored(graph: Graph, stream: str, moves: Sequence[shape.Rearrange]) -> bo
         return True
     size = concrete(graph.shapes[stream], 2)
     before = np.arange(prod(size)).reshape(size)
-    return np.array_equal(before, reduce(lambda data, op: op.moved(data), moves, before))
+    return np.array_equal(before, functools.reduce(lambda data, op: op.moved(data), moves, before))
 
 
-def _refusal(name: str, why: str) -> GrowthRefusedError:
-    hint = "name a residual block whose shortcut is the identity, or a single layer"
+def _refusal(
+    name: str, why: str, hint: str = "name a residual block whose shortcut is the identity, or a single layer"
+) -> GrowthRefusedError:
     return GrowthRefusedError(f"`{name}` cannot be repeated: {why}", hint, layer=name)
 
 
@@ -176,6 +182,13 @@ def _silenced(graph: Graph, name: str, inside: set[str], value: str) -> tuple[st
         raise _refusal(name, "its branch has no layer whose weights could silence it")
     layer = graph.by_name[value]
     op = layer.op
+    if isinstance(op, FLAT_AT_ZERO):
+        raise _refusal(
+            name,
+            f"its branch ends in `{value}`, a {op.name}, which passes no gradient at zero: its copy, silent as it must "
+            "start, would never learn",
+            "put a layer with weights behind it, or take an activation with a slope at zero (LeakyReLU, GELU)",
+        )
     if isinstance(op, WEIGHTED) and op.silent[0] in op.tensors():
         if graph.shares_tensors(layer.name):
             raise _refusal(name, f"`{layer.name}`, which would be silenced, shares its weights")

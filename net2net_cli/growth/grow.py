@@ -18,6 +18,7 @@ from net2net_cli.growth.batch_norm import Moments, moments_behind, unit_gain
 from net2net_cli.growth.blocks import Block
 from net2net_cli.growth.initial import default_fill
 from net2net_cli.growth.insert import BATCH_NORMS
+from net2net_cli.growth.lengths import with_lengths
 from net2net_cli.growth.plan import AxisMap, Fill, Operation, Plan, TensorPlan
 from net2net_cli.growth.source import Tensors
 from net2net_cli.growth.widen import WidenOptions, plan_like
@@ -90,13 +91,14 @@ class _Filled:
         for block in alignment.blocks:
             self._silent(block)
         order = [name for name, *_ in self.target.tensors()]
-        self.plans = {name: self.plans[name] for name in order}
+        self.plans = with_lengths(self.target, {name: self.plans[name] for name in order})
+        self.rounds |= any(tensor.lengths is not None for tensor in self.plans.values())
 
     def _matched(self, theirs: Layer, ours: Layer) -> None:
         for key, slot in theirs.own_tensors().items():
             name, origin = theirs.tensor_name(key), ours.tensor_name(key)
             before = ours.op.tensors()[key].shape
-            axes = _zero_padded(before, slot.shape) if key == "weight" else ()
+            axes = _zero_padded(before, slot.shape) if key == getattr(theirs.op, "weight_key", "weight") else ()
             if not axes and before != slot.shape:
                 raise GrowthRefusedError(
                     f"`{name}` of the target has the shape {list(slot.shape)}, and no growth of the teacher has it",
@@ -104,7 +106,7 @@ class _Filled:
                     layer=theirs.name,
                 )
             wide = self.wider.tensors[origin] if self.wider else TensorPlan(origin, before, origin)
-            self.plans[name] = replace(wide, name=name, shape=slot.shape, axes=(*wide.axes, *axes))
+            self.plans[name] = replace(wide, name=name, shape=slot.shape, axes=(*wide.axes, *axes), lengths=None)
 
     def _identity(self, chain: IdentityLayer) -> None:
         zero = Fill("constant", 0.0)

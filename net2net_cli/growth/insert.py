@@ -9,6 +9,7 @@ from net2net_cli.architecture.graph import Graph, Layer
 from net2net_cli.architecture.ops import REGISTRY, Op, conv, dropout, norm, pool
 from net2net_cli.architecture.ops import activation as act
 from net2net_cli.architecture.ops.opaque import Opaque
+from net2net_cli.architecture.ops.weight_norm import WeightNorm
 from net2net_cli.architecture.shapes import fixed
 from net2net_cli.errors import GrowthRefusedError
 from net2net_cli.growth.rewrite import free_name, insert_behind, with_op
@@ -189,6 +190,8 @@ def _reader(graph: Graph, site: Site, original: Graph) -> Layer | None:
         return None
     reader = readers[0]
     if graph.shares_tensors(reader.name) or original.by_name.get(reader.name) != reader:
+        return None
+    if isinstance(reader.op, WeightNorm):  # it would have to be scaled, which rounds
         return None
     # A linear layer reads the last axis, which behind a convolution is none of channels; and the other way round.
     if isinstance(site.layer.op, conv.Linear):

@@ -5,8 +5,8 @@ Dry runs, `--json`, the file writer and the tests read the same plan.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
@@ -81,6 +81,19 @@ class AxisMap:
         return int(self.position.shape[1])
 
 
+def times(axes: Sequence[AxisMap], axis: int, factor: npt.NDArray[np.float64]) -> tuple[AxisMap, ...]:
+    """The axes of a tensor with further factors on the slices of one of them.
+
+    Args:
+        axes: as they were.
+        axis: which one.
+        factor: `(width,)` of the student's axis.
+    """
+    own = next((m for m in axes if m.axis == axis), AxisMap(axis, np.arange(factor.size)[None]))
+    both = factor if own.factor is None else factor * own.factor
+    return tuple(sorted((replace(own, factor=both), *(m for m in axes if m.axis != axis)), key=lambda m: m.axis))
+
+
 @dataclass(frozen=True, slots=True)
 class Fill:
     """Values that no teacher tensor gives: a closed set of constructors.
@@ -100,6 +113,21 @@ class Fill:
 
 
 @dataclass(frozen=True, slots=True)
+class Lengths:
+    """Lengths of slices whose directions another tensor holds (weight norm): `student = teacher · ‖v'‖ / ‖v‖`.
+
+    So what the directions gain or lose by growing is taken off again.
+
+    Attributes:
+        of: the student's tensor v'; its source is v.
+        axis: along which both have one slice for each length.
+    """
+
+    of: str
+    axis: int
+
+
+@dataclass(frozen=True, slots=True)
 class TensorPlan:
     """One tensor of the student.
 
@@ -112,6 +140,8 @@ class TensorPlan:
             later copy of a slice, on an axis that has no shares (random padding, new channels).
         noise: standard deviation, in units of the tensor's own root mean square, of what is added to those entries.
         dtype: the safetensors name of the stored type where it is not that of the source.
+        lengths: where it holds lengths that follow what the slices of another tensor become.
+        directions: the axis along which slices count by their direction alone, their lengths being in another tensor.
     """
 
     name: str
@@ -121,6 +151,8 @@ class TensorPlan:
     fill: Fill | None = None
     noise: float = 0.0
     dtype: str | None = None
+    lengths: Lengths | None = None
+    directions: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,4 +200,4 @@ class Plan:
     @property
     def changed(self) -> list[TensorPlan]:
         """Tensors that are no plain copies."""
-        return [t for t in self.tensors.values() if t.axes or t.fill or t.source is None]
+        return [t for t in self.tensors.values() if t.axes or t.fill or t.lengths or t.source is None]

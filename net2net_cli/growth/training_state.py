@@ -85,10 +85,19 @@ def grown_state(plan: Plan, name: str, quantity: Quantity, teacher: Array) -> Ar
         return None
     if tensor.fill is not None and plan.split != "fresh":
         return None
+    if _is_renormalised(tensor):
+        return None
     found = teacher.astype(np.float64)
     for axis in tensor.axes:
         found = _along(found, tensor, axis, quantity, plan.split)
     return found.astype(teacher.dtype, copy=False)
+
+
+def _is_renormalised(tensor: TensorPlan) -> bool:
+    """Whether weight norm makes other gradients of those of the weights than it did."""
+    return tensor.lengths is not None or (
+        tensor.directions is not None and any(axis.axis != tensor.directions for axis in tensor.axes)
+    )
 
 
 def _along(state: Array, tensor: TensorPlan, axis: AxisMap, quantity: Quantity, split: Split) -> Array:
@@ -143,6 +152,8 @@ def step_factors(plan: Plan, name: str) -> StepFactors:
     tensor = plan.tensors[name]
     reads, follows = 1.0, 1.0
     if tensor.source is None or plan.operation.name == "deepen" or plan.split == "fresh":
+        return StepFactors()
+    if tensor.lengths is not None or tensor.directions is not None:
         return StepFactors()
     for axis in tensor.axes:
         teacher = np.unique(axis.position[0][axis.position[0] >= 0]).size

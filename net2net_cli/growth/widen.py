@@ -21,7 +21,8 @@ from net2net_cli.channels.unions import Ints
 from net2net_cli.errors import GrowthRefusedError, SpecError, UsageError
 from net2net_cli.growth.align import TRAINING_ONLY
 from net2net_cli.growth.initial import new_channels
-from net2net_cli.growth.plan import MEAN, AxisMap, Operation, Plan, Shares, Split, TensorPlan
+from net2net_cli.growth.lengths import with_lengths
+from net2net_cli.growth.plan import MEAN, AxisMap, Operation, Plan, Shares, Split, TensorPlan, times
 from net2net_cli.growth.requests import Request, resolve
 from net2net_cli.growth.shares import generator
 
@@ -123,15 +124,8 @@ def _in_the_targets_class(plan: Plan, target: Graph) -> Plan:
         for key, factor in adopting[layer.name][1].items() if layer.name in adopting else ():
             if layer.weights_of is None:
                 name = layer.tensor_name(key)
-                tensors[name] = replace(tensors[name], axes=_times(tensors[name].axes, factor))
+                tensors[name] = replace(tensors[name], axes=times(tensors[name].axes, 0, factor))
     return replace(plan, student=replace(plan.student, layers=layers), tensors=tensors, rounds=True, scaled=True)
-
-
-def _times(axes: Sequence[AxisMap], factor: Factors) -> tuple[AxisMap, ...]:
-    """The axes of a tensor with factors on the slices of its first one."""
-    first = next((m for m in axes if m.axis == 0), AxisMap(0, np.arange(factor.size)[None]))
-    both = factor if first.factor is None else factor * first.factor
-    return (replace(first, factor=both), *(m for m in axes if m.axis != 0))
 
 
 def _other_shape(student: Graph, target: Graph) -> str | None:
@@ -316,9 +310,11 @@ def _plan(labels: Labels, run: StudentRun, options: WidenOptions, operation: Ope
         tensors[name] = TensorPlan(name, slot.shape, name, axes, fill)
     if options.noise:
         tensors = {n: replace(t, noise=options.noise) if t.axes and len(t.shape) > 1 else t for n, t in tensors.items()}
+    tensors = with_lengths(run.graph, tensors)
     notes = (*notes, *_tail_notes(labels, run), *_index_notes(labels.graph, run.graph))
     scaled = any(g.factor != 1 for g in run.gathers.values()) or any(r.factor != 1 for r in run.readings.values())
     rounds = scaled or any(_rounds(factor) for factor in run.factors.values())
+    rounds |= any(tensor.lengths is not None for tensor in tensors.values())
     values = run.values(labels.graph)
     return Plan(labels.graph, run.graph, tensors, operation, rounds, notes, scaled=rounds, values=values)
 

@@ -10,13 +10,14 @@ import random
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.fx import _symbolic_trace
 from torch.fx.proxy import Attribute, Proxy
+from torch.nn.utils import parametrize
 
 __all__ = ["Attribute", "Proxy"]
 
@@ -38,8 +39,12 @@ COMPILED = ("torch._dynamo.eval_frame.OptimizedModule",)
 QUANTISED = ("torch.ao.nn.", "torch.nn.quantized", "torch.nn.intrinsic", "torch.nn.qat")
 """Class names and module prefixes that are refused."""
 
+WEIGHT_NORM = "torch.nn.utils.parametrizations._WeightNorm"
+WEIGHT_NORM_HOOK = "torch.nn.utils.weight_norm.WeightNorm"
+"""The two ways of weight norm: what computes the weights, with an axis `dim` and, of the hook, the weights' `name`."""
+
 NORM_HOOKS = {
-    "torch.nn.utils.weight_norm.WeightNorm": "torch.nn.utils.remove_weight_norm(module)",
+    WEIGHT_NORM_HOOK: "torch.nn.utils.remove_weight_norm(module)",
     "torch.nn.utils.spectral_norm.SpectralNorm": "torch.nn.utils.remove_spectral_norm(module)",
 }
 """Old-style reparametrisations: the class of their hook, and how to take it off."""
@@ -122,6 +127,28 @@ def geometry_of(tensor: Tensor) -> tuple[Any, ...]:
 def hooks_of(module: nn.Module) -> list[Any]:
     """Forward hooks of a module, old-style weight and spectral norm among them."""
     return [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
+
+
+def weight_norm_of(module: nn.Module) -> tuple[Literal["hook", "parametrization"], int] | None:
+    """How a module's weights are stored as lengths and directions, and along which axis they are normalised.
+
+    None where they are not, or where more than that is done to its tensors.
+    """
+    found: list[Any] = [h for h in module._forward_pre_hooks.values() if dotted(type(h)) == WEIGHT_NORM_HOOK]
+    if parametrize.is_parametrized(module):
+        parts: Any = module.parametrizations
+        alone = not found and set(parts) == {"weight"} and len(parts["weight"]) == 1
+        norm = parts["weight"][0] if alone else None
+        return ("parametrization", norm.dim) if norm and dotted(type(norm)) == WEIGHT_NORM else None
+    if len(found) != 1 or found[0].name != "weight" or len(hooks_of(module)) != 1:
+        return None
+    return "hook", found[0].dim
+
+
+def other_hooks_of(module: nn.Module) -> list[Any]:
+    """Forward hooks of a module, but for that of a weight norm that is read."""
+    hooks = hooks_of(module)
+    return [h for h in hooks if dotted(type(h)) != WEIGHT_NORM_HOOK] if weight_norm_of(module) else hooks
 
 
 def unsaved_buffers(module: nn.Module) -> set[str]:
@@ -248,7 +275,7 @@ def patched(function: str, instead: Callable[..., Any]) -> Iterator[None]:
 
 def called_as(m: nn.Module, said: Callable[..., Any], forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """A module called with another forward; its own call runs its hooks around it."""
-    if not hooks_of(m):
+    if not other_hooks_of(m):
         return said(*args, **kwargs)
     m.__dict__["forward"] = said
     try:

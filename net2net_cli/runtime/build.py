@@ -20,7 +20,7 @@ from net2net_cli.architecture.trust import check_trust
 from net2net_cli.errors import CheckpointError, SpecError
 from net2net_cli.runtime import modules
 from net2net_cli.runtime.arrays import to_tensor
-from net2net_cli.runtime.calls import evaluate, module_class
+from net2net_cli.runtime.calls import evaluate, made_around, module_class
 from net2net_cli.runtime.machine import is_of_the_device
 from net2net_cli.runtime.opaque import Workshop, check_result, find_code, told
 
@@ -152,7 +152,7 @@ def _module(layer: Layer, workshop: Workshop) -> nn.Module:
             return workshop.module(layer)
     assert layer.op.module is not None
     try:
-        return module_class(layer.op.module)(**layer.op.module_arguments())
+        return made_around(module_class(layer.op.module)(**layer.op.module_arguments()), layer.op.around)
     except (ValueError, TypeError, RuntimeError, AssertionError, ArithmeticError) as wrong:
         raise SpecError(
             f"layer `{layer.name}` ({layer.op.name}) cannot be built: {wrong}", "correct its attributes in the spec"

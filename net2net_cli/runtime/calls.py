@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -33,6 +34,23 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{f"torch.Tensor.{name}": getattr(torch.Tensor, name) for name in _METHODS},
 }
 """All functions that a `Call` may name."""
+
+
+AROUND: dict[str, Callable[..., Any]] = {
+    "torch.nn.utils.weight_norm": nn.utils.weight_norm,
+    "torch.nn.utils.parametrizations.weight_norm": nn.utils.parametrizations.weight_norm,
+}
+"""All functions that make another module of one, as `Op.around` names them."""
+
+
+def made_around(module: nn.Module, around: Call | None) -> nn.Module:
+    """A module as the call around it leaves it."""
+    if around is None:
+        return module
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of the older of two ways, which the user has chosen
+        made: nn.Module = AROUND[around.target](module, **around.kwargs)
+    return made
 
 
 def module_class(target: str) -> type[nn.Module]:

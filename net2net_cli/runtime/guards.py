@@ -7,15 +7,18 @@ from torch.nn.utils import parametrize
 
 from net2net_cli.errors import TraceError
 from net2net_cli.runtime import adapters
+from net2net_cli.runtime.readings import Readings
 
 
 def check_module(model: nn.Module) -> None:
     """Raise TraceError where a submodule cannot be traced, naming it."""
+    readings = Readings()
     for path, module in model.named_modules():
         where = f"module `{path}`" if path else "the network"
         _check_class(module, where)
-        _check_reparametrised(module, where, path)
-    if "forward" in model.__dict__ or adapters.hooks_of(model):
+        if not _has_known_weight_norm(module, readings):
+            _check_reparametrised(module, where, path)
+    if "forward" in model.__dict__ or adapters.other_hooks_of(model):
         raise TraceError(
             "the network's `forward` was replaced or has hooks, which tracing would not see",
             "put what they do into the class",
@@ -36,12 +39,23 @@ def _check_class(module: nn.Module, where: str) -> None:
         raise TraceError(f"{where} is a quantised `{name}`", "import the network as it was before quantisation")
 
 
+def _has_known_weight_norm(module: nn.Module, readings: Readings) -> bool:
+    cls = readings.op_of(module) if adapters.weight_norm_of(module) else None
+    if cls is None:
+        return False
+    try:
+        readings.read(module, cls)
+    except ValueError:
+        return False
+    return True
+
+
 def _check_reparametrised(module: nn.Module, where: str, path: str) -> None:
     found = f'model.get_submodule("{path}")' if path else "model"
     if parametrize.is_parametrized(module):
         tensor = next(iter(module.parametrizations))  # type: ignore[arg-type]
         raise TraceError(
-            f"{where} computes its `{tensor}` from other tensors (a parametrization, as weight norm is)",
+            f"{where} computes its `{tensor}` from other tensors (a parametrization, as spectral norm is)",
             f'bake it in: `torch.nn.utils.parametrize.remove_parametrizations({found}, "{tensor}")`',
         )
     for hook in adapters.hooks_of(module):

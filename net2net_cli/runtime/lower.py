@@ -233,7 +233,7 @@ class Lowering:
         name = adapters.dotted(type(module))
         inputs, arguments = self._arguments(site, cls, path)
         try:
-            op = cls.from_module(module).called_with(arguments)
+            op = self.tracer.readings.read(module, cls).called_with(arguments)
         except (ValueError, TypeError, AttributeError) as why:
             problem = f"module `{path}` of class `{name}` cannot be said in a spec, because {why}"
             raise site.error(problem, _PART) from None

@@ -10,6 +10,7 @@ from torch import nn
 from torch.fx.node import Node
 
 from net2net_cli.architecture.ops import REGISTRY, Op
+from net2net_cli.architecture.ops.weight_norm import normed
 from net2net_cli.runtime import adapters
 from net2net_cli.runtime.assigning import assign
 
@@ -46,6 +47,15 @@ class Readings:
                 changed = {name for cls in type(module).__mro__[:i] for name in vars(cls)} - UNTOUCHED
                 return None if any(hasattr(base, name) for name in changed) else op
         return None
+
+    def read(self, module: nn.Module, cls: type[Op]) -> Op:
+        """What a module performs, whose class `cls` reads.
+
+        Raises:
+            ValueError: the op cannot say it; the text completes "because …". So do TypeError and AttributeError.
+        """
+        plain, norm = cls.from_module(module), adapters.weight_norm_of(module)
+        return plain if norm is None else normed(plain, norm[1], norm[0])
 
     def base_of(self, module: nn.Module) -> type[Op] | None:
         """The op of the nearest known class among a module's bases, whatever it may do beside."""

@@ -23,7 +23,7 @@ def test_attributes_that_are_left_out_are_what_pytorch_assumes() -> None:
     for name, op in classes.items():
         if op.module is None or not op.module.startswith("torch.nn."):
             continue
-        signature = inspect.signature(getattr(nn, name)).parameters
+        signature = inspect.signature(getattr(nn, op.module.rpartition(".")[2])).parameters
         for key, value in defaults(op).items():
             if key in op.__dataclass_fields__:
                 assert signature[key].default == value, (name, key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from importlib import import_module
 
 import einops.layers.torch
@@ -10,6 +11,7 @@ import pytest
 import torch
 import torchvision
 from torch import fx, nn
+from torch.nn.utils import parametrizations
 
 from net2net_cli.architecture.ops import REGISTRY
 from net2net_cli.runtime import adapters
@@ -48,10 +50,33 @@ def test_hooks_of_the_tracer_exist(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [*adapters.TRANSPARENT, *adapters.LAZY, *adapters.SCRIPTED, *adapters.NORM_HOOKS, *adapters.EINOPS_LAYERS]
+    "name",
+    [
+        *(*adapters.TRANSPARENT, *adapters.LAZY, *adapters.SCRIPTED, *adapters.NORM_HOOKS, *adapters.EINOPS_LAYERS),
+        adapters.WEIGHT_NORM,
+    ],
 )
 def test_classes_that_are_treated_by_name_exist(name: str) -> None:
     assert isinstance(adapters.loaded(name), type)
+
+
+def test_weight_norm_is_found_with_the_axis_that_it_keeps_and_nothing_else_is() -> None:
+    def made() -> nn.Module:
+        return nn.Conv1d(2, 3, 3)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        hooked = nn.utils.weight_norm(made(), dim=1)
+        twice = nn.utils.weight_norm(parametrizations.orthogonal(nn.Linear(3, 3)), name="bias")
+    both = parametrizations.orthogonal(parametrizations.weight_norm(nn.Linear(3, 3)))
+    watched = parametrizations.weight_norm(made())
+    watched.register_forward_hook(lambda *_: None)
+    assert adapters.weight_norm_of(watched) == ("parametrization", 0)
+    assert len(adapters.other_hooks_of(watched)) == 1
+    assert adapters.weight_norm_of(hooked) == ("hook", 1)
+    assert adapters.weight_norm_of(parametrizations.weight_norm(made(), dim=2)) == ("parametrization", 2)
+    others = (made(), parametrizations.spectral_norm(made()), nn.utils.spectral_norm(made()), both, twice)
+    assert [adapters.weight_norm_of(module) for module in others] == [None] * len(others)
 
 
 def test_the_class_of_compiled_modules_has_its_name() -> None:

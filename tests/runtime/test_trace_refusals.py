@@ -115,7 +115,7 @@ def test_the_module_and_the_code_are_in_the_message() -> None:
     ("make", "message", "hint"),
     [
         (
-            lambda: nn.Sequential(parametrizations.weight_norm(nn.Linear(6, 6))),
+            lambda: nn.Sequential(parametrizations.orthogonal(nn.Linear(6, 6))),
             "module `0` computes its `weight` from other tensors",
             'remove_parametrizations(model.get_submodule("0"), "weight")',
         ),

@@ -24,6 +24,7 @@ from net2net_cli.architecture.ops import (
     reorder,
     resize,
     shape,
+    weight_norm,
     window_attention,
 )
 from net2net_cli.architecture.ops.base import REGISTRY, Call, Factors, Input, Op, SizeOf, TensorSlot, attributes
@@ -52,5 +53,6 @@ FAMILIES = (
     reorder,
     resize,
     shape,
+    weight_norm,
     window_attention,
 )

@@ -195,6 +195,11 @@ class Op:
         """Keyword arguments that build `module`."""
         return attributes(self)
 
+    @property
+    def around(self) -> Call | None:
+        """The PyTorch call that turns a fresh `module`, its first argument, into the one that runs the op."""
+        return None
+
     def call(self, shapes: tuple[Shape, ...]) -> Call:
         """The PyTorch call that runs the op, where it is no module."""
         raise NotImplementedError(self.name)
@@ -229,7 +234,7 @@ def op(name: str, *, module: str | None = None) -> Callable[[OpClass], OpClass]:
     def register(cls: OpClass) -> OpClass:
         # An op without attributes of its own is the dataclass that its base is: to make it one again would cost time
         # in every start of the program.
-        made = cast(OpClass, _as_data(cls)) if _adds_attributes(cls) else cls
+        made = cast(OpClass, _as_data(cls)) if _adds_attributes(cls) or len(cls.__bases__) > 1 else cls
         # A dataclass between `Op` and this one would compare its own fields alone.
         for method in ("__eq__", "__hash__", "__repr__"):
             if method not in cls.__dict__:

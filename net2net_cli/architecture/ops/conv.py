@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 from net2net_cli.architecture.flow import Axes, Channels, Flow
 from net2net_cli.architecture.ops.base import Call, Input, Op, TensorSlot, op
@@ -22,8 +22,21 @@ def expect_rank(shape: Shape, rank: int) -> None:
         raise ValueError(f"its input has {len(shape)} axes; {rank} are needed")
 
 
+class Weighted(Op):
+    """Weights that make channels of channels, and perhaps a bias."""
+
+    @classmethod
+    def read_attribute(cls, module: Any, attribute: str) -> Any:
+        return module.bias is not None if attribute == "bias" else super().read_attribute(module, attribute)
+
+    @property
+    def weight_key(self) -> str:
+        """What the weights are called, or that of which they are made."""
+        return "weight"
+
+
 @dataclass(frozen=True)
-class ConvolutionBase(Op):
+class ConvolutionBase(Weighted):
     """Attributes that all convolutions share, and how channels pass through them."""
 
     rank: ClassVar[int]
@@ -40,14 +53,6 @@ class ConvolutionBase(Op):
     bias: bool
     padding_mode: Literal["zeros", "reflect", "replicate", "circular"]
 
-    @classmethod
-    def from_module(cls, module: Any) -> Self:
-        return super().from_module(module)
-
-    @classmethod
-    def read_attribute(cls, module: Any, attribute: str) -> Any:
-        return module.bias is not None if attribute == "bias" else super().read_attribute(module, attribute)
-
     def check(self) -> None:
         if self.in_channels % self.groups or self.out_channels % self.groups:
             raise ValueError(f"{self.groups} groups divide {self.in_channels} or {self.out_channels} channels unevenly")
@@ -61,7 +66,7 @@ class ConvolutionBase(Op):
         outer, inner = (
             (self.in_channels, self.out_channels) if self.transposed else (self.out_channels, self.in_channels)
         )
-        slots = {"weight": TensorSlot((outer, inner // self.groups, *self.kernel_size))}
+        slots = {self.weight_key: TensorSlot((outer, inner // self.groups, *self.kernel_size))}
         return slots | ({"bias": TensorSlot((self.out_channels,))} if self.bias else {})
 
     def shape(self, *inputs: Shape) -> Shape:
@@ -90,7 +95,7 @@ class ConvolutionBase(Op):
         f.plain(channels, "filters each channel by itself")
         out = f.merge([(channels, self.in_channels), (None, multiplier)])
         f.carry(
-            "weight",
+            self.weight_key,
             0,
             channels if self.transposed else out,
             size=self.in_channels if self.transposed else self.out_channels,
@@ -101,8 +106,8 @@ class ConvolutionBase(Op):
     def _read(self, f: Flow, channels: Any) -> Any:
         own, read = (1, 0) if self.transposed else (0, 1)
         f.equal_parts(channels, size=self.in_channels, parts=self.groups)
-        out = f.create("weight", own, self.out_channels, parts=self.groups)
-        f.consume("weight", read, channels, size=self.in_channels, rows=own, parts=self.groups)
+        out = f.create(self.weight_key, own, self.out_channels, parts=self.groups)
+        f.consume(self.weight_key, read, channels, size=self.in_channels, rows=own, parts=self.groups)
         return out
 
 
@@ -220,7 +225,7 @@ class BorrowedLinear(Op):
 
 
 @op("Linear", module="torch.nn.Linear")
-class Linear(Op):
+class Linear(Weighted):
     """x Wᵀ + b over the last axis, for every index of the axes before it."""
 
     folds = True
@@ -230,14 +235,13 @@ class Linear(Op):
     bias: bool
 
     linear = True
-    reads_modules = ("torch.nn.Linear", "torch.nn.modules.linear.NonDynamicallyQuantizableLinear")
-
-    @classmethod
-    def read_attribute(cls, module: Any, attribute: str) -> Any:
-        return module.bias is not None if attribute == "bias" else super().read_attribute(module, attribute)
+    reads_modules: ClassVar[tuple[str, ...]] = (
+        "torch.nn.Linear",
+        "torch.nn.modules.linear.NonDynamicallyQuantizableLinear",
+    )
 
     def tensors(self) -> dict[str, TensorSlot]:
-        slots = {"weight": TensorSlot((self.out_features, self.in_features))}
+        slots = {self.weight_key: TensorSlot((self.out_features, self.in_features))}
         return slots | ({"bias": TensorSlot((self.out_features,))} if self.bias else {})
 
     def shape(self, *inputs: Shape) -> Shape:
@@ -248,8 +252,8 @@ class Linear(Op):
 
     def flow(self, f: Flow, *inputs: Channels) -> Axes:
         *outer, features = inputs[0].axes
-        out = f.create("weight", 0, self.out_features)
-        f.consume("weight", 1, features, size=self.in_features, rows=0)
+        out = f.create(self.weight_key, 0, self.out_features)
+        f.consume(self.weight_key, 1, features, size=self.in_features, rows=0)
         if self.bias:
             f.carry("bias", 0, out, size=self.out_features)
         f.set(in_features=f.width(features, self.in_features), out_features=f.width(out, self.out_features))

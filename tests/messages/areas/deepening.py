@@ -97,7 +97,7 @@ BLOCKS = (
         layer("block.add", ADD, "block.a", "stem"),
         layer("block.turn", make("rearrange", "n c h w -> n c w h"), "block.add"),
     ),
-    block("a branch without weights", layer("block.act", RELU, "stem"), layer("block.add", ADD, "block.act", "stem")),
+    block("a branch without weights", layer("block.act", GELU, "stem"), layer("block.add", ADD, "block.act", "stem")),
     block(
         "a branch that ends in a sigmoid",
         layer("block.a", conv(4, 4), "stem"),
@@ -105,9 +105,15 @@ BLOCKS = (
         layer("block.add", ADD, "block.act", "stem"),
     ),
     block(
+        "a branch that ends in a ReLU",
+        layer("block.a", conv(4, 4), "stem"),
+        layer("block.act", RELU, "block.a"),
+        layer("block.add", ADD, "block.act", "stem"),
+    ),
+    block(
         "a branch that uses its convolution twice",
         layer("block.a", conv(4, 4), "stem"),
-        layer("block.b", RELU, "block.a"),
+        layer("block.b", GELU, "block.a"),
         layer("block.c", conv(4, 4), "block.b", weights_of="block.a"),
         layer("block.add", ADD, "block.c", "stem"),
     ),

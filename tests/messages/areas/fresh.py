@@ -16,6 +16,7 @@ NORMS: dict[str, Any] = {
     "LayerNorm": make("LayerNorm", (4,), 1e-5, True, True),
     "RMSNorm": make("RMSNorm", (4,), 1e-5, True),
 }
+UP = make("WeightNormConvTranspose2d", 4, 4, *[(n, n) for n in (2, 2, 0, 1)], 1, True, "zeros", (0, 0), 0, "hook")
 LAST = layer("last", linear(4, 4), "a")
 GROUPED: tuple[Layer, ...] = (
     layer("q", linear(6, 16), "x"),
@@ -44,6 +45,7 @@ SEEN = (
     new_channels("conv, then `x.amin(1)`", *after(make("amin", (1,), True), layer("c", conv(1, 2), "b"))),
     new_channels("conv, then `x.log()`", *after(make("log"), layer("c", conv(4, 2), "b"))),
     new_channels("an embedding that is the head as well", EMBED, LAST, HEAD, shape=(5,), integers=True),
+    new_channels("a transposed convolution with weight norm behind it", *after(UP, layer("c", conv(4, 2), "b"))),
     new_channels("keys and values that serve several heads of queries", *GROUPED, shape=TOKENS),
 )  # fmt: skip
 

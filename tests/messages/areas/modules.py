@@ -51,8 +51,8 @@ MODULES = (
     ),
     net(
         "return self.fc(x)",
-        init="self.fc = nn.utils.parametrizations.weight_norm(nn.Linear(6, 6))",
-        row="nn.utils.parametrizations.weight_norm(nn.Linear(6, 6))",
+        init="self.fc = nn.utils.parametrizations.spectral_norm(nn.Linear(6, 6))",
+        row="nn.utils.parametrizations.spectral_norm(nn.Linear(6, 6))",
     ),
     net(
         "return self.fc(x)",

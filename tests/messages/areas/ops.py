@@ -150,6 +150,7 @@ OPS = (
     op("Conv2d", IMAGE, common=CONV, kernel_size=[3, 3, 3]),
     op("ReLU", ["n", 4], ["n", 4]),
     op("Linear", ["n", 5], in_features=4, out_features=8, bias=True),
+    op("WeightNormLinear", ROWS, in_features=4, out_features=8, bias=True, norm_dim=1, stored="hook"),
     op("GroupNorm", IMAGE, num_groups=3, num_channels=4, eps=1e-5, affine=True),
     op("LayerNorm", IMAGE, normalized_shape=[4], eps=1e-5, elementwise_affine=True, bias=True),
     op("MaxPool2d", ["n", 4, 2, 2], common=POOL, kernel_size=[3, 3]),

@@ -371,6 +371,7 @@ STREAMS = (
     ),
     stream("padded features", layer("b", make("pad", (0, 2), "constant", 0.0), "a"), width=6),
     stream("features beside ones", layer("b", make("pad", (0, 2), "constant", 1.0), "a"), width=6),
+    stream("a layer with weight norm", layer("b", make("WeightNormLinear", 4, 4, True, 0, "hook"), "a"), grow="b=+1"),
     stream("reordered features", layer("b", make("index_select", 2, (3, 2, 1, 0)), "a")),
     stream(
         "a depthwise convolution",
