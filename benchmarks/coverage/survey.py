@@ -19,6 +19,7 @@ from benchmarks.coverage.together import Group, Member, Wish, copied, parameters
 from net2net_cli import Net2Net
 from net2net_cli.architecture.graph import Graph
 from net2net_cli.architecture.ops.activation import Elementwise
+from net2net_cli.architecture.ops.conv import Weighted
 from net2net_cli.architecture.ops.shape import Rearrange
 from net2net_cli.architecture.spec_file import to_json_text
 from net2net_cli.channels.groups import Groups
@@ -105,8 +106,7 @@ def weighted(graph: Graph) -> list[str]:
 def wishes(graph: Graph, blocks: Sequence[str]) -> list[Wish]:
     """Every layer wider, new layers behind all convolutions and linear layers, every block twice."""
     layers = weighted(graph)
-    kinds = ("Conv", "Linear")
-    deepened = [name for name in layers if graph.by_name[name].op.name.startswith(kinds)]
+    deepened = [name for name in layers if isinstance(graph.by_name[name].op, Weighted)]
     wider = [(name, width) for name in layers for width in WIDTHS]
     return [*wider, *((name, DEEPEN) for name in deepened), *((name, REPEAT) for name in blocks)]
 

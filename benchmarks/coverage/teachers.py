@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from net2net_cli import Net2Net
+from net2net_cli.architecture.ops.conv import Weighted
 from net2net_cli.errors import GrowthRefusedError
 
 TOLERANCE = 1e-12
@@ -184,8 +185,7 @@ class Teacher:
     @property
     def growable(self) -> list[str]:
         """Layers with weights of their own that a width or a new layer may be asked for: all but norms and the like."""
-        kinds = ("Conv", "Linear")
-        return [name for name in self.weighted if self.net.graph.by_name[name].op.name.startswith(kinds)]
+        return [name for name in self.weighted if isinstance(self.net.graph.by_name[name].op, Weighted)]
 
 
 def sensitivity(teacher: Teacher, module: nn.Module, layer: str, *, enough: float = math.inf) -> float:

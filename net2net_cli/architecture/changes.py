@@ -34,7 +34,8 @@ class LayerChange:
     @property
     def makes_channels(self) -> bool:
         """Whether the layer has a width of its own, rather than that of its input."""
-        return self.op.startswith("Conv") or "Attention" in self.op or self.op in _MAKERS
+        kind = self.op.removeprefix("WeightNorm")
+        return kind.startswith("Conv") or "Attention" in kind or kind in _MAKERS
 
 
 _MAKERS = ("Linear", "Matrix", "Embedding", "LSTM", "GRU", "RNN")

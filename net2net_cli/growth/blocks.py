@@ -21,6 +21,7 @@ from net2net_cli.architecture.ops import (
     multiscale_attention,
     norm,
     pool,
+    recurrent,
     reduce,
     relative_attention,
     reorder,
@@ -35,7 +36,7 @@ from net2net_cli.growth.rewrite import free_name, insert_behind, renamed
 WEIGHTED = (
     *(conv.ConvolutionBase, conv.Linear, norm.PerChannelNorm, norm.GroupNorm, norm.LayerNorm, norm.RMSNorm),
     *(attention.MultiheadAttention, window_attention.WindowAttention, multiscale_attention.MultiscaleAttention),
-    relative_attention.RelativePositionalMultiHeadAttention,
+    *(relative_attention.RelativePositionalMultiHeadAttention, recurrent.Recurrent),
 )
 """Ops whose output is zero where their `silent` parameters are."""
 
@@ -182,10 +183,10 @@ def _silenced(graph: Graph, name: str, inside: set[str], value: str) -> tuple[st
         raise _refusal(name, "its branch has no layer whose weights could silence it")
     layer = graph.by_name[value]
     op = layer.op
-    if isinstance(op, FLAT_AT_ZERO):
+    if isinstance(op, FLAT_AT_ZERO) or (isinstance(op, recurrent.RNN) and op.nonlinearity == "relu"):
         raise _refusal(
             name,
-            f"its branch ends in `{value}`, a {op.name}, which passes no gradient at zero: its copy, silent as it must "
+            f"its branch ends in `{value}` ({op.name}), which passes no gradient at zero: its copy, silent as it must "
             "start, would never learn",
             "put a layer with weights behind it, or take an activation with a slope at zero (LeakyReLU, GELU)",
         )

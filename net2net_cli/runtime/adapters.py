@@ -60,7 +60,7 @@ TRANSPARENT = (
 )
 """Modules of torch that are one call of a function: they are traced through, and the call bears the module's name."""
 
-CONTAINERS = ("torch.nn.modules.container",)
+CONTAINERS = ("torch.nn.modules.container", "torch.nn.utils.parametrize", "torch.nn.utils.parametrizations")
 """Modules of torch without a computation of their own are defined here."""
 
 ASSERT = torch._assert
@@ -283,6 +283,28 @@ def called_as(m: nn.Module, said: Callable[..., Any], forward: Callable[..., Any
     finally:
         del m.__dict__["forward"]
 
+
+@contextmanager
+def scripts_inlined() -> Iterator[None]:
+    """Functions compiled by `torch.jit.script` run, where they are given proxies, as what they were compiled from."""
+    cls: Any = torch.jit.ScriptFunction
+    before = cls.__call__
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        original: Any = getattr(self, SCRIPTED_FROM, None)
+        if original is None or not proxies((args, tuple(kwargs.values()))):
+            return before(self, *args, **kwargs)
+        return original(*args, **kwargs)
+
+    cls.__call__ = call
+    try:
+        yield
+    finally:
+        cls.__call__ = before
+
+
+SCRIPTED_FROM = "_torchdynamo_inline"
+"""Where a compiled function holds the Python function that it was compiled from."""
 
 LEN = len
 """Python's own."""

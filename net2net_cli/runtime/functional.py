@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from net2net_cli.architecture.ops import REGISTRY, Op
+from net2net_cli.architecture.ops import Op
 from net2net_cli.architecture.ops.activation import PReLU
 from net2net_cli.architecture.ops.arithmetic import (
     Add,
@@ -20,16 +20,16 @@ from net2net_cli.architecture.ops.arithmetic import (
     ReverseSub,
     Sub,
 )
-from net2net_cli.architecture.ops.conv import BorrowedLinear, Convolution, Linear
+from net2net_cli.architecture.ops.conv import BorrowedLinear, Linear
 from net2net_cli.architecture.ops.embedding import Embedding
 from net2net_cli.architecture.ops.norm import GroupNorm, LayerNorm, PerChannelNorm, RMSNorm
 from net2net_cli.architecture.ops.resize import Interpolate
 from net2net_cli.architecture.shapes import Batch
-from net2net_cli.errors import TraceError
-from net2net_cli.runtime import attending, filled, sections, views
+from net2net_cli.runtime import attending, convolutions, filled, sections, views
 from net2net_cli.runtime.arrangement import Arrangement, permuted
 from net2net_cli.runtime.assigned import assigned
 from net2net_cli.runtime.drafts import Draft
+from net2net_cli.runtime.owning import ForeignTensorsError, is_weight, owned, owned_layer, slots_of, weight_norm
 from net2net_cli.runtime.readings import Readings, spoken
 from net2net_cli.runtime.site import Arguments, Handler, Site, holds_batch
 
@@ -108,94 +108,12 @@ def interpolate(site: Site) -> Draft:
     return site.emit(op, (found.tensors[0],), site.shape(), sizes_of=tensors)
 
 
-class ForeignTensorsError(Exception):
-    """A call takes tensors that are no module's own under their usual names; it can be kept as it is.
-
-    Attributes:
-        error: to be raised where it cannot.
-    """
-
-    def __init__(self, error: TraceError) -> None:
-        super().__init__(error)
-        self.error = error
-
-
-def _owned(site: Site, slots: Mapping[str, Draft | None]) -> tuple[str, dict[str, int]]:
-    """The module path that owns the parameters of a call, and their identities.
-
-    Raises:
-        ForeignTensorsError: they are computed, or are not one module's own under their usual names.
-        TraceError: one is computed from the input.
-
-    """
-    given = {name: draft for name, draft in slots.items() if draft is not None}
-    path = given["weight"].wish.rpartition(".")[0]
-    for name, draft in given.items():
-        if not isinstance(draft.op, Parameter) or draft.wish != f"{path}.{name}":
-            error = site.error(
-                f"`{spoken(site.node)}` has a {name} that is no parameter `{name}` of a submodule",
-                "call the `torch.nn` module instead; a weight that is computed from others has no place in a spec",
-            )
-            if any(isinstance(dim, Batch) for dim in draft.shape):
-                raise error  # each sample would have its own, or all would meet
-            raise ForeignTensorsError(error)
-    return path, {name: draft.tensors[""] for name, draft in given.items()}
-
-
-def _layer(site: Site, op: Op, x: Draft, slots: Mapping[str, Draft | None]) -> Draft:
-    made = site.emit(op, (x,), site.shape())
-    if op.tensors():
-        path, made.tensors = _owned(site, slots)
-        made.owner = made.wish = path
-    return made
-
-
-def _slots(site: Site, signature: str) -> tuple[Draft, dict[str, Draft | None], Arguments]:
-    found = site.arguments(signature)
-    slots: dict[str, Draft | None] = {name: found.named.get(name) for name in ("weight", "bias")}
-    return found.named["input"], slots, found
-
-
-def convolution(site: Site) -> Draft:
-    """`F.conv2d(x, self.conv.weight, …)`."""
-    x, slots, found = _slots(site, "input weight bias stride padding dilation groups")
-    weight = slots["weight"]
-    assert weight is not None
-    rank = len(weight.shape) - 2
-    cls = REGISTRY[f"Conv{rank}d"]
-    assert issubclass(cls, Convolution)
-    groups = found.plain.get("groups", 1)
-
-    def wide(name: str, default: int) -> Any:
-        value = found.plain.get(name, default)
-        return (
-            value
-            if isinstance(value, (tuple, str)) and len(value) > 1
-            else (value[0] if value is tuple else value,) * rank
-        )
-
-    _owned(site, slots)
-    out, inner, *kernel = (int(n) for n in weight.shape if isinstance(n, int))
-    op = cls(
-        in_channels=inner * groups,
-        out_channels=out,
-        kernel_size=tuple(kernel),
-        stride=wide("stride", 1),
-        padding=wide("padding", 0),
-        dilation=wide("dilation", 1),
-        groups=groups,
-        bias=slots["bias"] is not None,
-        padding_mode="zeros",
-    )
-    return _layer(site, op, x, slots)
-
-
 def linear(site: Site) -> Draft:
     """`F.linear(x, self.fc.weight, self.fc.bias)`; a bias of another origin is added behind it.
 
     With any other matrix, computed or of another name, it is a product with that turned over.
     """
-    x, slots, _ = _slots(site, "input weight bias")
+    x, slots, _ = slots_of(site, "input weight bias")
     weight, bias = slots["weight"], slots["bias"]
     assert weight is not None
     if len(weight.shape) != 2:
@@ -208,12 +126,7 @@ def linear(site: Site) -> Draft:
 def _is_bias_beside(weight: Draft, bias: Draft) -> bool:
     """Whether they are the parameters `weight` and `bias` of one module."""
     home = weight.wish.rpartition(".")[0]
-    return _is_weight(weight) and isinstance(bias.op, Parameter) and bias.wish == _at(home, "bias")
-
-
-def _is_weight(weight: Draft) -> bool:
-    """Whether it is the parameter `weight` of a submodule."""
-    return isinstance(weight.op, Parameter) and weight.wish.endswith(".weight")
+    return is_weight(weight) and isinstance(bias.op, Parameter) and bias.wish == _at(home, "bias")
 
 
 def _at(home: str, name: str) -> str:
@@ -225,12 +138,12 @@ def _multiplied(site: Site, x: Draft, slots: Mapping[str, Draft | None]) -> Draf
     assert weight is not None
     if slots["bias"] is None and _is_of_another(site, weight):
         return _borrowed(site, x, weight)
-    if not _is_weight(weight):
+    if not is_weight(weight):
         turned = site.emit(permuted(weight.shape, [1, 0]), (weight,), function="transpose")
         return site.emit(Matmul(), (x, turned), site.shape(), function="linear")
-    _owned(site, slots)
+    owned(site, slots)
     out, inner = (int(n) for n in weight.shape if isinstance(n, int))
-    return _layer(site, Linear(in_features=inner, out_features=out, bias=slots["bias"] is not None), x, slots)
+    return owned_layer(site, Linear(in_features=inner, out_features=out, bias=slots["bias"] is not None), x, slots)
 
 
 def _is_of_another(site: Site, weight: Draft) -> bool:
@@ -260,12 +173,12 @@ def matmul(site: Site) -> Draft:
 
 def layer_norm(site: Site) -> Draft:
     """`F.layer_norm(x, shape, self.weight, self.bias)`."""
-    x, slots, found = _slots(site, "input normalized_shape weight bias eps")
+    x, slots, found = slots_of(site, "input normalized_shape weight bias eps")
     affine = slots["weight"] is not None
     op = LayerNorm(
         tuple(found.plain["normalized_shape"]), found.plain.get("eps", 1e-5), affine, slots["bias"] is not None
     )
-    return _layer(site, op, x, slots)
+    return owned_layer(site, op, x, slots)
 
 
 def rms_norm(site: Site) -> Draft:
@@ -273,7 +186,7 @@ def rms_norm(site: Site) -> Draft:
     found = site.arguments("input normalized_shape weight eps")
     slots = {"weight": found.named.get("weight")}
     op = RMSNorm(tuple(found.plain["normalized_shape"]), found.plain.get("eps"), slots["weight"] is not None)
-    return _layer(site, op, found.named["input"], slots)
+    return owned_layer(site, op, found.named["input"], slots)
 
 
 def embedding(site: Site) -> Draft:
@@ -286,7 +199,7 @@ def embedding(site: Site) -> Draft:
     padding, by_frequency = found.plain.get("padding_idx"), found.plain.get("scale_grad_by_freq", False)
     padding = padding + rows if padding is not None and padding < 0 else padding
     op = Embedding(rows, width, padding, by_frequency, found.plain.get("sparse", False))
-    return _layer(site, op, found.named["input"], {"weight": weight})
+    return owned_layer(site, op, found.named["input"], {"weight": weight})
 
 
 def batch_norm(site: Site) -> Draft:
@@ -297,7 +210,7 @@ def batch_norm(site: Site) -> Draft:
         error = site.error("`torch.nn.functional.batch_norm` has no weight or no statistics", BATCH_NORM_HINT)
         of_samples = any(isinstance(dim, Batch) for dim in found.named["input"].shape)
         raise error if of_samples else ForeignTensorsError(error)  # weights may be standardised so
-    path, tensors = _owned(site, slots)
+    path, tensors = owned(site, slots)
     module = site.home.model.get_submodule(path)
     cls = Readings().base_of(module)
     if cls is None or not issubclass(cls, PerChannelNorm):
@@ -314,24 +227,24 @@ def batch_norm(site: Site) -> Draft:
 
 def group_norm(site: Site) -> Draft:
     """`F.group_norm(x, groups, self.weight, self.bias)`."""
-    x, slots, found = _slots(site, "input num_groups weight bias eps")
+    x, slots, found = slots_of(site, "input num_groups weight bias eps")
     if (slots["weight"] is None) != (slots["bias"] is None):
         raise ValueError("it has a weight without a bias, or a bias without a weight")
     channels = x.shape[1]
     assert isinstance(channels, int)
     affine = slots["weight"] is not None
     op = GroupNorm(found.plain["num_groups"], channels, found.plain.get("eps", 1e-5), affine)
-    return _layer(site, op, x, slots)
+    return owned_layer(site, op, x, slots)
 
 
 def prelu(site: Site) -> Draft:
     """`F.prelu(x, self.act.weight)`."""
-    x, slots, _ = _slots(site, "input weight")
+    x, slots, _ = slots_of(site, "input weight")
     weight = slots["weight"]
     assert weight is not None
     size = weight.shape[0]
     assert isinstance(size, int)
-    return _layer(site, PReLU(num_parameters=size), x, slots)
+    return owned_layer(site, PReLU(num_parameters=size), x, slots)
 
 
 _F = "torch.nn.functional"
@@ -343,7 +256,8 @@ HANDLERS: dict[str, Handler] = {
     "net2net_cli.runtime.assigning.assign": assigned,
     f"{_F}.interpolate": interpolate,
     f"{_F}.upsample": interpolate,
-    **{f"{_F}.conv{rank}d": convolution for rank in (1, 2, 3)},
+    **convolutions.HANDLERS,
+    "torch._weight_norm": weight_norm,
     f"{_F}.linear": linear,
     **dict.fromkeys(Matmul.functions, matmul),
     f"{_F}.layer_norm": layer_norm,

@@ -40,7 +40,7 @@ def _check_class(module: nn.Module, where: str) -> None:
 
 
 def _has_known_weight_norm(module: nn.Module, readings: Readings) -> bool:
-    cls = readings.op_of(module) if adapters.weight_norm_of(module) else None
+    cls = readings.base_of(module) if adapters.weight_norm_of(module) else None
     if cls is None:
         return False
     try:

@@ -23,10 +23,11 @@ from net2net_cli.runtime.arrangement import reshaped
 from net2net_cli.runtime.assigning import assign
 from net2net_cli.runtime.constants import Constants, constant_of, triangle_of
 from net2net_cli.runtime.drafts import Draft, Recorded
-from net2net_cli.runtime.functional import COUNTER, ForeignTensorsError
+from net2net_cli.runtime.functional import COUNTER
 from net2net_cli.runtime.hints import hint_of
 from net2net_cli.runtime.keeping import keep_call, keep_module
 from net2net_cli.runtime.made_again import NotMadeAgainError, Remaking
+from net2net_cli.runtime.owning import ForeignTensorsError, NormedWeight
 from net2net_cli.runtime.readings import spoken
 from net2net_cli.runtime.returned import tree_of
 from net2net_cli.runtime.seen import seen_of, tensors_in
@@ -130,7 +131,7 @@ class Lowering:
         if value is not None and (said := self._mask(site, value) or self.constant(site, value)) is not None:
             return said
         for before in map(self._values.get, recurrent.inputs_of(node)):
-            if isinstance(before, Draft) and before.trouble is not None:
+            if isinstance(before, Draft) and before.trouble is not None and not isinstance(before, NormedWeight):
                 return self._trouble(site, before.trouble)  # the first of several is the cause
         try:
             if node.op == "placeholder":

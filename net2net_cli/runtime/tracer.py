@@ -84,6 +84,7 @@ class Tracer(fx.Tracer):
         with ExitStack() as stack:
             stack.enter_context(adapters.unwrapped(self._leaves.values()))
             stack.enter_context(adapters.lengths_by(self._length))
+            stack.enter_context(adapters.scripts_inlined())
             for name, function in self._leaves.items():
                 stack.enter_context(adapters.patched(name, self._leaf(function)))
             graph = self.trace(self.runs.model)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 import warnings
 from importlib import import_module
+from typing import Any
 
 import einops.layers.torch
 import pytest
 import torch
 import torchvision
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.nn.utils import parametrizations
 
 from net2net_cli.architecture.ops import REGISTRY
@@ -20,6 +21,10 @@ from net2net_cli.runtime.readings import UNTOUCHED, Readings
 
 ABSENT = {"timm.layers.drop.DropPath"}
 """Names of packages that are not installed here."""
+
+
+def added(x: Tensor, y: Tensor) -> Tensor:
+    return x + y
 
 
 @pytest.mark.parametrize("name", sorted({n for op in REGISTRY.values() for n in op.reads_modules} - ABSENT))
@@ -77,6 +82,18 @@ def test_weight_norm_is_found_with_the_axis_that_it_keeps_and_nothing_else_is() 
     assert adapters.weight_norm_of(parametrizations.weight_norm(made(), dim=2)) == ("parametrization", 2)
     others = (made(), parametrizations.spectral_norm(made()), nn.utils.spectral_norm(made()), both, twice)
     assert [adapters.weight_norm_of(module) for module in others] == [None] * len(others)
+
+
+def test_a_compiled_function_holds_what_it_was_compiled_from_and_is_called_by_its_class() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        compiled: Any = torch.jit.script(added)
+    assert getattr(compiled, adapters.SCRIPTED_FROM) is added
+    before = torch.jit.ScriptFunction.__call__
+    with adapters.scripts_inlined():
+        assert torch.equal(compiled(torch.ones(2), torch.ones(2)), torch.full((2,), 2.0))
+        assert torch.jit.ScriptFunction.__call__ is not before
+    assert torch.jit.ScriptFunction.__call__ is before
 
 
 def test_the_class_of_compiled_modules_has_its_name() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -211,3 +212,24 @@ def test_functions_given_to_fx_wrap_may_take_and_return_tuples_of_sizes() -> Non
     assert [(layer.op.dim, layer.op.stop) for layer in graph.layers] == [(2, 2), (3, 3)]  # type: ignore[attr-defined]
     calls = [n for n in torch.fx.symbolic_trace(Calls(lambda x: halves((x, x)))).graph.nodes if n.op == "call_function"]
     assert [n.target for n in calls] == [halves]  # it still is a leaf elsewhere
+
+
+def snake(x: Tensor, a: Tensor) -> Tensor:
+    """Ziyin, Hartwig & Ueda 2020 (arXiv:2006.08195), as vocoders compile it."""
+    return x + (a + 1e-9).reciprocal() * torch.sin(a * x).pow(2)
+
+
+def test_a_function_compiled_by_torchscript_is_read_as_what_it_was_compiled_from() -> None:
+    class Snake(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Parameter(torch.rand(1, 4, 1) + 0.5)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)
+                self.compiled = torch.jit.script(snake)
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = self.compiled(x, self.a)
+            return found
+
+    assert "sin" in ops_of(assert_same(Snake(), torch.randn(2, 4, 6)))

@@ -393,3 +393,56 @@ def test_streams_behind_rms_norms_grow_to_any_width_with_zeros_behind_the_copies
     student = teacher.net.widen({"0": width})
     check_growth(teacher, student, ["0", "1.down", "2.gate", "4"])
     assert not student.tensor("2.down.weight")[10 * (student.graph.shapes["0"][-1] // 10) :].any()  # type: ignore[operator]
+
+
+class Sandwich(nn.Module):
+    """A recurrent layer on a residual stream, as in SEANet (Défossez et al. 2022, arXiv:2210.13438)."""
+
+    def __init__(self, recurrent: nn.Module) -> None:
+        super().__init__()
+        self.before, self.block, self.after = nn.Linear(3, 6), Residual(recurrent), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.after(self.block(self.before(x)))
+        return found
+
+
+class Residual(nn.Module):
+    """x + f(x)."""
+
+    def __init__(self, recurrent: nn.Module) -> None:
+        super().__init__()
+        self.inner = recurrent
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = x + self.inner(x)[0]
+        return found
+
+
+@pytest.mark.parametrize(
+    "recurrent",
+    [
+        nn.LSTM(6, 6, num_layers=2, batch_first=True),
+        nn.LSTM(6, 3, bias=False, batch_first=True, bidirectional=True),
+        nn.GRU(6, 6, batch_first=True),
+        nn.RNN(6, 6, batch_first=True),
+    ],
+)
+def test_a_recurrent_layer_on_a_stream_is_repeated_silently_and_its_copy_learns(recurrent: nn.Module) -> None:
+    """Of states that start at zero, the last layer's stay there where its weights are zero; tanh has a slope there."""
+    one = Teacher.of(Sandwich(recurrent), [(5, 3)])
+    student = one.net.deepen(["block"])
+    (twin,) = {name for name in student.graph.by_name if name not in one.net.graph.by_name and name.endswith("inner")}
+    check_growth(one, student, [twin])
+    module = student.to_module(dtype=torch.float64)
+    module(*one.inputs).square().sum().backward()
+    gradients = {n: p.grad for n, p in module.named_parameters() if n.startswith(f"{twin}.weight_ih")}
+    last = gradients[max(gradients)]
+    assert last is not None
+    assert last.abs().max() > 0
+
+
+def test_a_recurrent_layer_that_ends_in_relu_is_not_repeated() -> None:
+    one = Teacher.of(Sandwich(nn.RNN(6, 6, nonlinearity="relu", batch_first=True)), [(5, 3)])
+    with pytest.raises(GrowthRefusedError, match="would never learn"):
+        one.net.deepen(["block"])

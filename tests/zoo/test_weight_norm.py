@@ -96,6 +96,40 @@ class Vocoder(nn.Module):
         return torch.tanh(self.after(functional.leaky_relu(x)))
 
 
+class Causal(nn.Conv1d):
+    """A convolution over the past, as a class of one's own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(functional.pad(x, ((self.kernel_size[0] - 1) * self.dilation[0], 0)))
+
+
+class Trimmed(nn.ConvTranspose1d):
+    """The way back, without what lies beyond the end."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        return super().forward(x, output_size)[:, :, : self.stride[0] * x.shape[2]]
+
+
+class Scaled(nn.Linear):
+    """Half of what a linear layer returns."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(x, self.weight, self.bias) / 2
+
+
+class Subclasses(nn.Module):
+    """Layers that are read by what they call."""
+
+    def __init__(self, norm: Norm) -> None:
+        super().__init__()
+        self.down = norm(Causal(2, 6, 3, dilation=2, stride=2))
+        self.up, self.head = norm(Trimmed(6, 5, 3, stride=2)), norm(Scaled(5, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.head(functional.relu(self.up(functional.relu(self.down(x)))).mean(2))
+        return found
+
+
 class Grouped(nn.Module):
     """Grouped and depthwise convolutions, over images; a transposed one that filters each channel by itself."""
 
@@ -162,6 +196,25 @@ def test_grouped_and_depthwise_convolutions_with_weight_norm_grow_exactly(way: s
     teacher = teacher_of(Grouped(WAYS[way]), 3, 8, 8)
     for widths in ({"first": "2x"}, {"grouped": "1.5x"}, {"first": "+2", "grouped": "3x"}):
         check_growth(teacher, teacher.net.widen(widths, split=split), ["grouped", "depthwise", "larger", "last"])
+
+
+@pytest.mark.parametrize("norm", [*WAYS.values(), lambda module: module], ids=[*WAYS, "without"])
+def test_subclasses_that_call_their_base_grow_exactly_and_keep_their_names(norm: Norm) -> None:
+    model = Subclasses(norm)
+    teacher = teacher_of(model, 2, 12)
+    assert {name for name, *_ in teacher.net.graph.tensors()} == set(model.state_dict())
+    for widths in ({"down": "+1"}, {"up": "2x", "down": "9"}):
+        check_growth(teacher, teacher.net.widen(widths), ["down", "up", "head"])
+
+
+def test_normalised_weights_that_something_else_uses_are_refused() -> None:
+    class Cosine(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return x @ self.weight.T
+
+    with pytest.raises(TraceError, match="the normalised weights of `0` are used") as refused:
+        Net2Net.from_module(nn.Sequential(parametrised(Cosine(4, 3, bias=False))), torch.randn(2, 4))
+    assert "remove_parametrizations" in str(refused.value.hint)
 
 
 def test_no_copy_is_left_without_a_direction_where_there_are_more_copies_than_rows_to_deal_out(way: str) -> None:

@@ -74,6 +74,12 @@ class Recurrent(Op):
             for ending in ("", "_reverse")[: self.directions]:
                 yield layer, f"_l{layer}{ending}"
 
+    @property
+    def silent(self) -> tuple[str, ...]:  # type: ignore[override]
+        """States that start at zero stay there where all that makes them in the last layer is zero."""
+        last = [name for layer, name in self.parts() if layer == self.num_layers - 1]
+        return tuple(f"{tensor}{name}" for name in last for tensor in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+
     def tensors(self) -> dict[str, TensorSlot]:
         rows, hidden = self.gates * self.hidden_size, self.hidden_size
         found = {}

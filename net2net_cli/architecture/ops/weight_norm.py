@@ -21,10 +21,12 @@ from net2net_cli.architecture.ops.base import Call, Op, TensorSlot, attributes, 
 
 Stored: TypeAlias = Literal["hook", "parametrization"]
 
-_KEYS: dict[Stored, tuple[str, str]] = {
+KEYS: dict[Stored, tuple[str, str]] = {
     "hook": ("weight_g", "weight_v"),
     "parametrization": ("parametrizations.weight.original0", "parametrizations.weight.original1"),
 }
+"""What lengths and directions are called."""
+
 _MAKERS: dict[Stored, str] = {
     "hook": "torch.nn.utils.weight_norm",
     "parametrization": "torch.nn.utils.parametrizations.weight_norm",
@@ -44,12 +46,12 @@ class WeightNorm(conv.Weighted):
     @property
     def length_key(self) -> str:
         """What the lengths g are called."""
-        return _KEYS[self.stored][0]
+        return KEYS[self.stored][0]
 
     @property
     def weight_key(self) -> str:
         """What the directions v are called."""
-        return _KEYS[self.stored][1]
+        return KEYS[self.stored][1]
 
     @property
     def silent(self) -> tuple[str, ...]:  # type: ignore[override]

@@ -55,6 +55,16 @@ MODULES = (
         row="nn.utils.parametrizations.spectral_norm(nn.Linear(6, 6))",
     ),
     net(
+        "return x @ self.fc.weight",
+        init="self.fc = nn.utils.parametrizations.weight_norm(nn.Linear(6, 6))",
+        row="its fc has weight norm",
+    ),
+    net(
+        "return x @ torch._weight_norm(self.fc.weight, self.fc.weight.norm(dim=1, keepdim=True), 0)",
+        init="self.fc = nn.Linear(6, 6)",
+        row="torch._weight_norm(…) of weights and their norms",
+    ),
+    net(
         "return self.fc(x)",
         init="self.fc = nn.utils.spectral_norm(nn.Linear(6, 6))",
         row="nn.utils.spectral_norm(nn.Linear(6, 6))",
