@@ -24,7 +24,8 @@ _TORCH = (
     *("square", "squeeze", "sum", "tril", "unflatten", "unsqueeze", "var", "where"),
 )
 _METHODS = ("detach", "expand", "new_ones", "new_zeros", "view_as")
-_FUNCTIONAL = ("interpolate", "linear", "normalize", "pad")
+_CONVOLUTIONS = tuple(f"conv{kind}{rank}d" for kind in ("", "_transpose") for rank in (1, 2, 3))
+_FUNCTIONAL = ("interpolate", "linear", "normalize", "pad", *_CONVOLUTIONS)
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{f"operator.{name}": getattr(operator, name) for name in _OPERATORS},

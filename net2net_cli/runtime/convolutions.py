@@ -2,50 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from net2net_cli.architecture.ops import REGISTRY
-from net2net_cli.architecture.ops.conv import Convolution, TransposedConvolution
+from net2net_cli.architecture.ops.join import Expand
 from net2net_cli.runtime.drafts import Draft
-from net2net_cli.runtime.owning import owned, owned_layer, slots_of
+from net2net_cli.runtime.owning import ForeignTensorsError, owned, owned_layer, slots_of
 from net2net_cli.runtime.site import Arguments, Handler, Site
 
 
 def convolution(site: Site) -> Draft:
-    """`F.conv2d(x, self.conv.weight, …)`."""
+    """`F.conv2d(x, self.conv.weight, …)`, or with filters that are a value."""
     x, slots, found = slots_of(site, "input weight bias stride padding dilation groups")
-    weight = slots["weight"]
-    assert weight is not None
-    cls = REGISTRY[f"Conv{len(weight.shape) - 2}d"]
-    assert issubclass(cls, Convolution)
-    owned(site, slots)
-    groups = found.plain.get("groups", 1)
-    out, inner, *_ = (int(n) for n in weight.shape if isinstance(n, int))
-    op = cls(inner * groups, out, **_windows(weight, slots["bias"], found))
-    return owned_layer(site, op, x, slots)
+    return _made(site, x, slots, found, transposed=False)
 
 
 def transposed(site: Site) -> Draft:
-    """`F.conv_transpose1d(x, self.conv.weight, …)`."""
+    """`F.conv_transpose1d(x, self.conv.weight, …)`, likewise."""
     x, slots, found = slots_of(site, "input weight bias stride padding output_padding groups dilation")
+    return _made(site, x, slots, found, transposed=True)
+
+
+def _made(site: Site, x: Draft, slots: Mapping[str, Draft | None], found: Arguments, *, transposed: bool) -> Draft:
     weight = slots["weight"]
     assert weight is not None
-    cls = REGISTRY[f"ConvTranspose{len(weight.shape) - 2}d"]
-    assert issubclass(cls, TransposedConvolution)
-    owned(site, slots)
+    rank = len(weight.shape) - 2
+    wide = {name: _wide(found, name, default, rank) for name, default in _DEFAULTS.items()}
+    more = {"output_padding": _wide(found, "output_padding", 0, rank)} if transposed else {}
     groups = found.plain.get("groups", 1)
-    inner, out, *_ = (int(n) for n in weight.shape if isinstance(n, int))
-    more = _wide(found, "output_padding", 0, len(weight.shape) - 2)
-    op = cls(inner, out * groups, **_windows(weight, slots["bias"], found), output_padding=more)
-    return owned_layer(site, op, x, slots)
-
-
-def _windows(weight: Draft, bias: Draft | None, found: Arguments) -> dict[str, Any]:
-    """The attributes that all convolutions have behind their widths."""
-    kernel = tuple(int(n) for n in weight.shape[2:] if isinstance(n, int))
-    wide = {name: _wide(found, name, default, len(kernel)) for name, default in _DEFAULTS.items()}
-    groups = found.plain.get("groups", 1)
-    return {"kernel_size": kernel, **wide, "groups": groups, "bias": bias is not None, "padding_mode": "zeros"}
+    try:
+        owned(site, slots)
+    except ForeignTensorsError:
+        if slots["bias"] is not None or groups != x.shape[1] or weight.shape[:2] != (groups, 1):
+            raise
+        if isinstance(weight.op, Expand) and weight.inputs[0].shape[:2] == (1, 1):
+            weight = weight.inputs[0]
+        filtering: Any = REGISTRY[f"filter{'_transpose' * transposed}{rank}d"]
+        return site.emit(filtering(**wide, **more), (x, weight), site.shape(), function="filter")
+    first, second, *kernel = (int(n) for n in weight.shape if isinstance(n, int))
+    inner, out = (first, second * groups) if transposed else (second * groups, first)
+    cls = REGISTRY[f"Conv{'Transpose' * transposed}{rank}d"]
+    windows = {"kernel_size": tuple(kernel), **wide, "groups": groups, "padding_mode": "zeros", **more}
+    made = cls(in_channels=inner, out_channels=out, bias=slots["bias"] is not None, **windows)  # type: ignore[call-arg]
+    return owned_layer(site, made, x, slots)
 
 
 _DEFAULTS = {"stride": 1, "padding": 0, "dilation": 1}

@@ -150,6 +150,7 @@ OPS = (
     op("Conv2d", IMAGE, common=CONV, kernel_size=[3, 3, 3]),
     op("ReLU", ["n", 4], ["n", 4]),
     op("Linear", ["n", 5], in_features=4, out_features=8, bias=True),
+    op("filter2d", IMAGE, IMAGE, stride=[1, 1], padding=[0, 0], dilation=[1, 1]),
     op("WeightNormLinear", ROWS, in_features=4, out_features=8, bias=True, norm_dim=1, stored="hook"),
     op("GroupNorm", IMAGE, num_groups=3, num_channels=4, eps=1e-5, affine=True),
     op("LayerNorm", IMAGE, normalized_shape=[4], eps=1e-5, elementwise_affine=True, bias=True),
