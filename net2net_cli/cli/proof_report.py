@@ -25,7 +25,7 @@ MEANT = {
 EXACTNESS = {
     "exact": "exactly: numbers of the teacher's, or numbers that sum to them",
     "rounded": "up to the rounding of a new batch norm's statistics",
-    "scaled": "up to the rounding of weights in front of a scaled stream",
+    "scaled": "up to the rounding of weights that the growth multiplied",
 }
 
 

@@ -348,7 +348,7 @@ class _Touch:
         """Entries that stand at the second or a later copy of a slice, on any axis; of those with shares for noise."""
         later = np.zeros(shape, dtype=bool)
         for axis, axis_map in self.maps.items():
-            if self.tensor.fill is not None and axis_map.shares is not None:
+            if (self.tensor.fill is not None and axis_map.shares is not None) or axis_map.pads:
                 continue
             second = axis_map.later[section if axis == 1 else 0]
             if axis_map.free is not None:

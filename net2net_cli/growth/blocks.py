@@ -43,7 +43,6 @@ WEIGHTED = (
 PASS_ZERO = (
     *(
         act.Identity,
-        act.Detach,
         act.LeakyReLU,
         act.PReLU,
         act.GELU,
@@ -220,11 +219,30 @@ def _either(graph: Graph, name: str, inside: set[str], product: Layer) -> tuple[
     wide = sorted(product.inputs, key=lambda v: [n == 1 for n in graph.shapes[v]].count(True))
     for operand in wide:
         try:
-            return _silenced(graph, name, inside, operand)
+            found = _silenced(graph, name, inside, operand)
         except GrowthRefusedError as refused:
             refusal = refusal or refused
+            continue
+        others = [v for v in product.inputs if v != operand] or [operand]
+        if not any(_is_zero(graph, inside, other, set(found)) for other in others):
+            return found
+        why = f"both factors of `{product.name}` would be zero in its copy, which would never learn"
+        refusal = refusal or _refusal(name, why)
     assert refusal is not None
     raise refusal
+
+
+def _is_zero(graph: Graph, inside: set[str], value: str, silenced: set[str]) -> bool:
+    """Whether a value is zero where the silenced layers return zero."""
+    if value not in inside or value in silenced:
+        return value in silenced
+    layer = graph.by_name[value]
+    zeros = (_is_zero(graph, inside, one, silenced) for one in layer.inputs)
+    if isinstance(layer.op, arithmetic.Mul):
+        return any(zeros)
+    if isinstance(layer.op, (arithmetic.Add, join.Cat, *PASS_ZERO, *FLAT_AT_ZERO)):
+        return getattr(layer.op, "scalar", None) is None and all(zeros)
+    return False
 
 
 @dataclass(frozen=True, slots=True)

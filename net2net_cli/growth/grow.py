@@ -9,7 +9,9 @@ import numpy as np
 
 from net2net_cli.architecture.graph import Graph, Layer, NetworkInput
 from net2net_cli.architecture.ops import TensorSlot, norm
+from net2net_cli.architecture.ops.conv import Weighted
 from net2net_cli.architecture.ops.opaque import Opaque
+from net2net_cli.architecture.ops.weight_norm import WeightNorm
 from net2net_cli.channels.values import Value, same_values
 from net2net_cli.errors import GrowthRefusedError
 from net2net_cli.growth.align import Alignment, IdentityLayer, align, matched_target
@@ -98,7 +100,8 @@ class _Filled:
         for key, slot in theirs.own_tensors().items():
             name, origin = theirs.tensor_name(key), ours.tensor_name(key)
             before = ours.op.tensors()[key].shape
-            axes = _zero_padded(before, slot.shape) if key == getattr(theirs.op, "weight_key", "weight") else ()
+            weights = theirs.op.weight_key if isinstance(theirs.op, Weighted) else "weight"
+            axes = _zero_padded(before, slot.shape) if key == weights else ()
             if not axes and before != slot.shape:
                 raise GrowthRefusedError(
                     f"`{name}` of the target has the shape {list(slot.shape)}, and no growth of the teacher has it",
@@ -110,7 +113,10 @@ class _Filled:
 
     def _identity(self, chain: IdentityLayer) -> None:
         zero = Fill("constant", 0.0)
-        self._make(chain.layer, {"weight": Fill("dirac", 1.0), "bias": zero})
+        op = chain.layer.op
+        key = op.weight_key if isinstance(op, Weighted) else "weight"
+        one = {op.length_key: Fill("constant", 1.0)} if isinstance(op, WeightNorm) else {}
+        self._make(chain.layer, {key: Fill("dirac", 1.0), "bias": zero, **one})
         if chain.norm is None:
             return
         moments = self._moments(chain)

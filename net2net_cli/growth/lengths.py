@@ -42,8 +42,20 @@ def with_lengths(student: Graph, tensors: Mapping[str, TensorPlan]) -> dict[str,
             axes = tuple(_by_itself(layer, m) if m.axis == axis else m for m in found[directions].axes)
             found[directions] = replace(found[directions], axes=axes, directions=axis)
             if not all(_keeps_lengths(m, axis) for m in axes) and found[lengths].source is not None:
+                _check_alone(student, layer, lengths)
                 found[lengths] = replace(found[lengths], lengths=Lengths(directions, axis))
     return found
+
+
+def _check_alone(student: Graph, layer: Layer, lengths: str) -> None:
+    """Raise `GrowthRefusedError` where somebody else has the lengths too, and needs them as they are."""
+    for other in student.layers:
+        if other.owner != layer.name and lengths in map(other.tensor_name, other.op.tensors()):
+            raise GrowthRefusedError(
+                f"`{lengths}` would have to follow what becomes of `{layer.name}`, and `{other.name}` has it too",
+                "untie the two, or widen layers that it does not read",
+                layer=layer.name,
+            )
 
 
 def _by_itself(layer: Layer, axis: AxisMap) -> AxisMap:

@@ -71,6 +71,14 @@ class AxisMap:
         return np.where(self.free, alone, self.position)
 
     @property
+    def pads(self) -> bool:
+        """Whether it puts zeros around what the teacher has, as around a kernel: nothing there is a copy."""
+        if self.axis < 2 or self.shares is not None or self.factor is None:
+            return False
+        inside = np.flatnonzero(self.factor)
+        return 0 < inside.size < self.width and bool((np.diff(self.position[0][inside]) == 1).all())
+
+    @property
     def later(self) -> npt.NDArray[np.bool_]:
         """`(sections, width)`: slices that are not the first that stand for their position."""
         return later_copies(self.sharing)

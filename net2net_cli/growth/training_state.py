@@ -96,7 +96,7 @@ def grown_state(plan: Plan, name: str, quantity: Quantity, teacher: Array) -> Ar
 def _is_renormalised(tensor: TensorPlan) -> bool:
     """Whether weight norm makes other gradients of those of the weights than it did."""
     return tensor.lengths is not None or (
-        tensor.directions is not None and any(axis.axis != tensor.directions for axis in tensor.axes)
+        tensor.directions is not None and any(axis.axis != tensor.directions or axis.shares for axis in tensor.axes)
     )
 
 

@@ -50,7 +50,8 @@ def made_around(module: nn.Module, around: Call | None) -> nn.Module:
         return module
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of the older of two ways, which the user has chosen
-        made: nn.Module = AROUND[around.target](module, **around.kwargs)
+        with torch.no_grad():  # so that what a hook has computed can be copied with its module
+            made: nn.Module = AROUND[around.target](module, **around.kwargs)
     return made
 
 

@@ -16,9 +16,9 @@ def check_module(model: nn.Module) -> None:
     for path, module in model.named_modules():
         where = f"module `{path}`" if path else "the network"
         _check_class(module, where)
-        if not _has_known_weight_norm(module, readings):
+        if not path or not _has_known_weight_norm(module, readings):
             _check_reparametrised(module, where, path)
-    if "forward" in model.__dict__ or adapters.other_hooks_of(model):
+    if "forward" in model.__dict__ or adapters.hooks_of(model):
         raise TraceError(
             "the network's `forward` was replaced or has hooks, which tracing would not see",
             "put what they do into the class",

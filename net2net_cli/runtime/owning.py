@@ -53,8 +53,8 @@ def owned(site: Site, slots: Mapping[str, Draft | None]) -> tuple[str, dict[str,
     path = given["weight"].wish.rpartition(".")[0]
     found: dict[str, int] = {}
     for name, draft in given.items():
-        usual = draft.wish == (f"{path}.{name}" if path else name)
-        if not isinstance(draft.op, Parameter | None) or not usual or (draft.op is None and not _is_normed(draft)):
+        own = isinstance(draft, NormedWeight) or isinstance(draft.op, Parameter)
+        if not own or draft.wish != _at(path, name):
             error = site.error(
                 f"`{spoken(site.node)}` has a {name} that is no parameter `{name}` of a submodule",
                 "call the `torch.nn` module instead; a weight that is computed from others has no place in a spec",
@@ -62,12 +62,12 @@ def owned(site: Site, slots: Mapping[str, Draft | None]) -> tuple[str, dict[str,
             if any(isinstance(dim, Batch) for dim in draft.shape):
                 raise error  # each sample would have its own, or all would meet
             raise ForeignTensorsError(error)
-        found |= draft.tensors if _is_normed(draft) else {name: draft.tensors[""]}
+        found |= draft.tensors if isinstance(draft, NormedWeight) else {name: draft.tensors[""]}
     return path, found
 
 
-def _is_normed(draft: Draft) -> bool:
-    return isinstance(draft, NormedWeight)
+def _at(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
 
 
 def is_weight(draft: Draft) -> bool:
@@ -99,15 +99,15 @@ def weight_norm(site: Site) -> Draft:
     found = site.arguments("v g dim")
     v, g = found.named["v"], found.named["g"]
     for stored, keys in KEYS.items():
-        path = g.wish.removesuffix(f".{keys[0]}")
-        if g.wish == f"{path}.{keys[0]}" and v.wish == f"{path}.{keys[1]}":
+        path = g.wish.removesuffix(keys[0]).removesuffix(".")
+        if (g.wish, v.wish) == (_at(path, keys[0]), _at(path, keys[1])):
             tensors = {key: draft.tensors[""] for key, draft in zip(keys, (g, v), strict=True)}
             trouble = site.error(
                 f"the normalised weights of `{path}` are used, and not by a convolution or a linear layer",
                 "bake the norm in before the import: `remove_weight_norm`, or `remove_parametrizations`",
             )
             more: dict[str, Any] = {"norm_dim": found.plain.get("dim", 0), "stored": stored}
-            wish = f"{path}.weight"
+            wish = _at(path, "weight")
             made = NormedWeight(
                 None, (), site.shape(), wish, site.where, owner=path, tensors=tensors, trouble=trouble, **more
             )

@@ -225,6 +225,9 @@ def converted(network: nn.Module, device: torch.device, dtype: torch.dtype) -> n
     for tensor in (*network.parameters(), *network.buffers()):
         new = tensor.detach().to(device, dtype if tensor.is_floating_point() else tensor.dtype, copy=True)
         memo[id(tensor)] = nn.Parameter(new, requires_grad=False) if isinstance(tensor, nn.Parameter) else new
+    # What a hook computes before each call, as older weight norm does, is computed again.
+    computed = (t for m in network.modules() for t in vars(m).values() if isinstance(t, Tensor) and not t.is_leaf)
+    memo |= {id(tensor): tensor.detach() for tensor in computed}
     return copy.deepcopy(network, memo)
 
 

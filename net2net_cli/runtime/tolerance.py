@@ -78,7 +78,7 @@ def default_tolerance(
     times = (2 if back else 1) * (max(1, added) if exactness == "rounded" else 1)
     rounded = stored_tolerances.get(stored, stored_tolerances[torch.bfloat16]) * times
     several = f"{added} new batch norms behind each other" if added > 1 else "new batch norms"
-    what = "the weights before a scaled stream" if exactness == "scaled" else several
+    what = "weights that the growth multiplied" if exactness == "scaled" else several
     return (
         Tolerance(allowed, how) if allowed >= rounded else Tolerance(rounded, f"{what} are stored in {_name(stored)}")
     )

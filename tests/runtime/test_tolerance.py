@@ -78,7 +78,7 @@ def test_what_storing_rounds_counts_twice_in_gradients() -> None:
         ),
         (
             {"run": torch.float64, "stored": torch.float32, "exactness": "scaled"},
-            "the weights before a scaled stream are stored in float32",
+            "weights that the growth multiplied are stored in float32",
         ),
         (
             {"run": torch.bfloat16, "stored": torch.bfloat16, "exactness": "scaled", "depth": 18},

@@ -105,6 +105,12 @@ BLOCKS = (
         layer("block.add", ADD, "block.act", "stem"),
     ),
     block(
+        "the square of a convolution as its branch",
+        layer("block.a", conv(4, 4), "stem"),
+        layer("block.b", make("mul"), "block.a", "block.a"),
+        layer("block.add", ADD, "block.b", "stem"),
+    ),
+    block(
         "a branch that ends in a ReLU",
         layer("block.a", conv(4, 4), "stem"),
         layer("block.act", RELU, "block.a"),

@@ -23,7 +23,7 @@ from messages.areas.sketches import (
     widened,
 )
 from messages.example import Area, Example
-from net2net_cli.architecture.graph import Layer
+from net2net_cli.architecture.graph import Layer, Tie
 from net2net_cli.architecture.ops import SizeOf
 from net2net_cli.architecture.ops.constant import Constant
 from net2net_cli.channels.counts import NoCountsError
@@ -318,7 +318,19 @@ HEADS = (
     ),
 )
 
+SHORT = make("WeightNormLinear", 4, 4, True, 0, "hook")
+
 OTHERS = (
+    widened(
+        "linear, then two layers with weight norm and the same lengths",
+        DENSE,
+        layer("b", SHORT, "a"),
+        Layer("c", SHORT, ("a",), tied=(Tie("weight_g", "b", "weight_g"),)),
+        layer("d", ADD, "b", "c"),
+        layer("e", linear(4, 2), "d"),
+        shape=TOKENS,
+        options="--split equal ",
+    ),
     widened(
         "linear, then attention with two heads of 4",
         layer("a", linear(6, 8), "x"),
