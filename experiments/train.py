@@ -104,7 +104,7 @@ def prepare(options: Options, fabric: Fabric) -> Run:
 
 
 def pool_channels_last(model: nn.Module) -> None:
-    """Let pools alone have their channels last: on CPUs they take half as long so, and return the same bits."""
+    """Let pools alone have their channels last: on CPUs they take half as long so, and return the same to rounding."""
     for module in model.modules():
         if isinstance(module, nn.MaxPool2d | nn.AvgPool2d):
             module.register_forward_pre_hook(lambda _, x: (x[0].contiguous(memory_format=torch.channels_last),))

@@ -157,7 +157,7 @@ def test_a_state_that_is_not_there_is_told_without_a_traceback(
     assert capsys.readouterr().err.startswith("error: ")
 
 
-def test_pools_that_have_their_channels_last_return_the_same_bits() -> None:
+def test_pools_that_have_their_channels_last_return_the_same_to_rounding() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(
         *(
@@ -177,7 +177,8 @@ def test_pools_that_have_their_channels_last_return_the_same_bits() -> None:
         out = model(x)
         out.square().sum().backward()
         grown.append([out, *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
-    assert all(torch.equal(a, b) for a, b in zip(*grown, strict=True))
+    # A gradient's sum over places may run in another order.
+    assert all(torch.allclose(a, b, rtol=1e-6, atol=1e-6) for a, b in zip(*grown, strict=True))
 
 
 def test_a_reset_network_keeps_its_shapes_and_nothing_else(teacher: Path, tmp_path: Path) -> None:
