@@ -17,7 +17,7 @@ import numpy.typing as npt
 from net2net_cli.architecture.graph import Graph, Layer
 from net2net_cli.architecture.ops.weight_norm import WeightNorm
 from net2net_cli.errors import GrowthRefusedError
-from net2net_cli.growth.plan import AxisMap, Lengths, TensorPlan, times
+from net2net_cli.growth.plan import AxisMap, Lengths, Split, TensorPlan, times
 
 Array = npt.NDArray[Any]
 
@@ -45,6 +45,15 @@ def with_lengths(student: Graph, tensors: Mapping[str, TensorPlan]) -> dict[str,
                 _check_alone(student, layer, lengths)
                 found[lengths] = replace(found[lengths], lengths=Lengths(directions, axis))
     return found
+
+
+def notes_on(tensors: Mapping[str, TensorPlan], split: Split) -> list[str]:
+    """What is said of layers whose shares are others than were asked for."""
+    other = [t.name for t in tensors.values() for m in t.axes if m.shares is not None and m.shares.split != split]
+    if not other:
+        return []
+    more = f" and {len(other) - 1} more" if len(other) > 1 else ""
+    return [f"`{other[0]}`{more}: random shares, since a copy that owns nothing would have no direction"]
 
 
 def _check_alone(student: Graph, layer: Layer, lengths: str) -> None:

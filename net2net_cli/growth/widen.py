@@ -21,7 +21,7 @@ from net2net_cli.channels.unions import Ints
 from net2net_cli.errors import GrowthRefusedError, SpecError, UsageError
 from net2net_cli.growth.align import TRAINING_ONLY
 from net2net_cli.growth.initial import new_channels
-from net2net_cli.growth.lengths import with_lengths
+from net2net_cli.growth.lengths import notes_on, with_lengths
 from net2net_cli.growth.plan import MEAN, AxisMap, Operation, Plan, Shares, Split, TensorPlan, times
 from net2net_cli.growth.requests import Request, resolve
 from net2net_cli.growth.shares import generator
@@ -311,7 +311,8 @@ def _plan(labels: Labels, run: StudentRun, options: WidenOptions, operation: Ope
     if options.noise:
         tensors = {n: replace(t, noise=options.noise) if t.axes and len(t.shape) > 1 else t for n, t in tensors.items()}
     tensors = with_lengths(run.graph, tensors)
-    notes = (*notes, *_tail_notes(labels, run), *_index_notes(labels.graph, run.graph))
+    told = (*_tail_notes(labels, run), *_index_notes(labels.graph, run.graph), *notes_on(tensors, options.split))
+    notes = (*notes, *told)
     scaled = any(g.factor != 1 for g in run.gathers.values()) or any(r.factor != 1 for r in run.readings.values())
     rounds = scaled or any(_rounds(factor) for factor in run.factors.values())
     rounds |= any(tensor.lengths is not None for tensor in tensors.values())

@@ -55,7 +55,7 @@ def _check_reparametrised(module: nn.Module, where: str, path: str) -> None:
     if parametrize.is_parametrized(module):
         tensor = next(iter(module.parametrizations))  # type: ignore[arg-type]
         raise TraceError(
-            f"{where} computes its `{tensor}` from other tensors (a parametrization, as spectral norm is)",
+            f"{where} computes its `{tensor}` from other tensors (a parametrization that no spec can say)",
             f'bake it in: `torch.nn.utils.parametrize.remove_parametrizations({found}, "{tensor}")`',
         )
     for hook in adapters.hooks_of(module):

@@ -16,7 +16,7 @@ from net2net_cli.growth.describe import describe
 from net2net_cli.networks import small_resnet
 from zoo import test_attention, test_sequences, test_zoo
 from zoo.attentions import SPELLINGS
-from zoo.growing import WIDTHS, Teacher, check_growth, error, outputs
+from zoo.growing import TOLERANCE, WIDTHS, Teacher, check_growth, error, outputs
 from zoo.networks import ENTRIES
 from zoo.test_values import claims, values
 
@@ -240,3 +240,18 @@ def test_a_student_grown_into_a_wider_and_deeper_class_with_new_channels_is_exac
 def twin(name: str) -> bool:
     """Whether it is the first convolution of a block that the teacher has not."""
     return name.endswith(".conv1.weight") and name.split(".")[1] not in ("0", "1")
+
+
+def test_a_target_that_is_wider_and_has_larger_kernels_is_reached_exactly() -> None:
+    """Zeros around a kernel are no copies, in the place of which something new might stand."""
+
+    def net(width: int, kernel: int) -> nn.Sequential:
+        first, second = (nn.Conv2d(*ends, kernel, padding=kernel // 2) for ends in ((3, width), (width, 5)))
+        return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.Conv2d(5, 2, 1))
+
+    torch.manual_seed(0)
+    teacher = Teacher.of(net(4, 3), [(3, 7, 7)])
+    wide = net(7, 5).double()
+    student = teacher.net.grow(Net2Net.from_module(wide, teacher.inputs[0][:2]).graph, split="fresh")
+    wide.load_state_dict(student.to_module(dtype=torch.float64).state_dict(), strict=True)
+    assert error(teacher.expected["eval"], outputs(wide, teacher.inputs, "eval")) <= TOLERANCE

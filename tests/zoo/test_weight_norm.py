@@ -222,7 +222,11 @@ def test_no_copy_is_left_without_a_direction_where_there_are_more_copies_than_ro
     """The norm of what a copy owns would be 0, and 0 / 0 is no number."""
     model = nn.Sequential(nn.Conv1d(2, 3, 3), nn.ReLU(), WAYS[way](nn.ConvTranspose1d(3, 1, 1)))
     teacher = teacher_of(model, 2, 9)
-    check_growth(teacher, teacher.net.widen({"0": "4x"}), ["0", "2"])
+    student = teacher.net.widen({"0": "4x"})
+    check_growth(teacher, student, ["0", "2"])
+    assert student.plans[-1].notes == (
+        f"`2.{DIRECTIONS[way]}`: random shares, since a copy that owns nothing would have no direction",
+    )
 
 
 def test_a_copy_is_stored_with_the_very_numbers_of_its_channel(way: str) -> None:
