@@ -100,8 +100,8 @@ class _Filled:
         for key, slot in theirs.own_tensors().items():
             name, origin = theirs.tensor_name(key), ours.tensor_name(key)
             before = ours.op.tensors()[key].shape
-            weights = theirs.op.weight_key if isinstance(theirs.op, Weighted) else "weight"
-            axes = _zero_padded(before, slot.shape) if key == weights else ()
+            weights = isinstance(theirs.op, Weighted) and key == theirs.op.weight_key
+            axes = _zero_padded(before, slot.shape) if weights else ()
             if not axes and before != slot.shape:
                 raise GrowthRefusedError(
                     f"`{name}` of the target has the shape {list(slot.shape)}, and no growth of the teacher has it",
@@ -114,9 +114,9 @@ class _Filled:
     def _identity(self, chain: IdentityLayer) -> None:
         zero = Fill("constant", 0.0)
         op = chain.layer.op
-        key = op.weight_key if isinstance(op, Weighted) else "weight"
+        assert isinstance(op, Weighted)
         one = {op.length_key: Fill("constant", 1.0)} if isinstance(op, WeightNorm) else {}
-        self._make(chain.layer, {key: Fill("dirac", 1.0), "bias": zero, **one})
+        self._make(chain.layer, {op.weight_key: Fill("dirac", 1.0), "bias": zero, **one})
         if chain.norm is None:
             return
         moments = self._moments(chain)

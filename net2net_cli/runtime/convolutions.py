@@ -32,12 +32,12 @@ def _made(site: Site, x: Draft, slots: Mapping[str, Draft | None], found: Argume
     more = {"output_padding": _wide(found, "output_padding", 0, rank)} if transposed else {}
     groups = found.plain.get("groups", 1)
     try:
-        owned(site, slots)
+        owned(site, slots)  # before an op is made of what may be no weights
     except ForeignTensorsError:
         if slots["bias"] is not None or groups != x.shape[1] or weight.shape[:2] != (groups, 1):
             raise
-        if isinstance(weight.op, Expand) and weight.inputs[0].shape[:2] == (1, 1):
-            weight = weight.inputs[0]
+        if isinstance(weight.op, Expand) and weight.inputs[0].shape == (1, *weight.shape[1:]):
+            weight = weight.inputs[0]  # the same for all channels, however many there are
         filtering: Any = REGISTRY[f"filter{'_transpose' * transposed}{rank}d"]
         return site.emit(filtering(**wide, **more), (x, weight), site.shape(), function="filter")
     first, second, *kernel = (int(n) for n in weight.shape if isinstance(n, int))

@@ -29,7 +29,7 @@ from net2net_cli.runtime import attending, convolutions, filled, sections, views
 from net2net_cli.runtime.arrangement import Arrangement, permuted
 from net2net_cli.runtime.assigned import assigned
 from net2net_cli.runtime.drafts import Draft
-from net2net_cli.runtime.owning import ForeignTensorsError, is_weight, owned, owned_layer, slots_of, weight_norm
+from net2net_cli.runtime.owning import ForeignTensorsError, at, is_weight, owned, owned_layer, slots_of, weight_norm
 from net2net_cli.runtime.readings import Readings, spoken
 from net2net_cli.runtime.site import Arguments, Handler, Site, holds_batch
 
@@ -126,11 +126,7 @@ def linear(site: Site) -> Draft:
 def _is_bias_beside(weight: Draft, bias: Draft) -> bool:
     """Whether they are the parameters `weight` and `bias` of one module."""
     home = weight.wish.rpartition(".")[0]
-    return is_weight(weight) and isinstance(bias.op, Parameter) and bias.wish == _at(home, "bias")
-
-
-def _at(home: str, name: str) -> str:
-    return f"{home}.{name}" if home else name
+    return is_weight(weight) and isinstance(bias.op, Parameter) and bias.wish == at(home, "bias")
 
 
 def _multiplied(site: Site, x: Draft, slots: Mapping[str, Draft | None]) -> Draft:

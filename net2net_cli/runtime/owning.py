@@ -54,7 +54,7 @@ def owned(site: Site, slots: Mapping[str, Draft | None]) -> tuple[str, dict[str,
     found: dict[str, int] = {}
     for name, draft in given.items():
         own = isinstance(draft, NormedWeight) or isinstance(draft.op, Parameter)
-        if not own or draft.wish != _at(path, name):
+        if not own or draft.wish != at(path, name):
             error = site.error(
                 f"`{spoken(site.node)}` has a {name} that is no parameter `{name}` of a submodule",
                 "call the `torch.nn` module instead; a weight that is computed from others has no place in a spec",
@@ -66,7 +66,8 @@ def owned(site: Site, slots: Mapping[str, Draft | None]) -> tuple[str, dict[str,
     return path, found
 
 
-def _at(path: str, name: str) -> str:
+def at(path: str, name: str) -> str:
+    """The name of a tensor below a module; that of the network itself is empty."""
     return f"{path}.{name}" if path else name
 
 
@@ -100,14 +101,14 @@ def weight_norm(site: Site) -> Draft:
     v, g = found.named["v"], found.named["g"]
     for stored, keys in KEYS.items():
         path = g.wish.removesuffix(keys[0]).removesuffix(".")
-        if (g.wish, v.wish) == (_at(path, keys[0]), _at(path, keys[1])):
+        if (g.wish, v.wish) == (at(path, keys[0]), at(path, keys[1])):
             tensors = {key: draft.tensors[""] for key, draft in zip(keys, (g, v), strict=True)}
             trouble = site.error(
                 f"the normalised weights of `{path}` are used, and not by a convolution or a linear layer",
                 "bake the norm in before the import: `remove_weight_norm`, or `remove_parametrizations`",
             )
             more: dict[str, Any] = {"norm_dim": found.plain.get("dim", 0), "stored": stored}
-            wish = _at(path, "weight")
+            wish = at(path, "weight")
             made = NormedWeight(
                 None, (), site.shape(), wish, site.where, owner=path, tensors=tensors, trouble=trouble, **more
             )

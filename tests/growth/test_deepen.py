@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from channels.sketch import N, chain, conv, layer, linear, make, network, norm
+from torch import Tensor, nn
 
 from growth.teachers import Array, grown_tensors, random_tensors
 from net2net_cli import Net2Net
@@ -504,3 +505,18 @@ def test_a_glob_deepens_every_layer_it_matches() -> None:
     plan, teacher, student = deepened(graph, ["a*"])
     assert names(plan) == ["a1_deeper1", "a1_deeper1_act", "a2_deeper1", "a2_deeper1_act"]
     assert error(plan, teacher, student) == 0
+
+
+def test_a_repeated_block_does_not_end_in_what_no_gradient_passes() -> None:
+    class Detached(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = x + self.layer(x).detach()
+            return found
+
+    net = Net2Net.from_module(nn.Sequential(nn.Linear(3, 4), Detached(), nn.Linear(4, 2)), torch.randn(2, 3))
+    with pytest.raises(GrowthRefusedError, match="cannot be repeated"):
+        net.deepen(["1"])

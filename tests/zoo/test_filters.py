@@ -96,3 +96,19 @@ def test_a_shared_filter_stays_one_and_the_filters_of_channels_follow_them() -> 
     assert shared.tensor("down").shape == (1, 1, 4)
     assert own.tensor("blur.filt").shape == (9, 1, 3, 3)
     assert own.tensor("kernel").shape == (9, 1, 3, 1)
+
+
+def test_a_filter_whose_kernel_is_stretched_too_is_read_as_it_is_used() -> None:
+    class Mean(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv1d(2, 4, 3), nn.Conv1d(4, 3, 1)
+            self.weight = nn.Parameter(torch.tensor([[[0.3]]]))
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = self.last(functional.conv1d(self.first(x), self.weight.expand(4, -1, 5), groups=4))
+            return found
+
+    teacher = Teacher.of(Mean(), [(2, 14)])
+    module = teacher.net.to_module(dtype=torch.float64)
+    assert error(teacher.expected["eval"], outputs(module, teacher.inputs, "eval")) <= 1e-12

@@ -366,10 +366,9 @@ def test_lengths_that_another_layer_has_too_are_not_changed(way: str) -> None:
             super().__init__()
             self.a, self.head = nn.Conv1d(3, 4, 1), nn.Conv1d(4, 2, 1)
             self.t, self.u = (WAYS[way](nn.ConvTranspose1d(4, 4, 3)) for _ in range(2))
-            for end in (LENGTHS[way],):
-                *outer, last = end.split(".")
-                ours, theirs = (one.get_submodule(".".join(outer)) for one in (self.t, self.u))
-                setattr(theirs, last, getattr(ours, last))
+            *outer, last = LENGTHS[way].split(".")
+            ours, theirs = (one.get_submodule(".".join(outer)) for one in (self.t, self.u))
+            setattr(theirs, last, getattr(ours, last))
 
         def forward(self, x: Tensor) -> Tensor:
             x = torch.relu(self.a(x))

@@ -145,15 +145,8 @@ class WeightNormLinear(WeightNorm, conv.Linear):
     reads_modules: ClassVar = ()
 
 
-_NORMED: dict[type[Op], type[WeightNorm]] = {
-    conv.Conv1d: WeightNormConv1d,
-    conv.Conv2d: WeightNormConv2d,
-    conv.Conv3d: WeightNormConv3d,
-    conv.ConvTranspose1d: WeightNormConvTranspose1d,
-    conv.ConvTranspose2d: WeightNormConvTranspose2d,
-    conv.ConvTranspose3d: WeightNormConvTranspose3d,
-    conv.Linear: WeightNormLinear,
-}
+_NORMED = {cls.__bases__[1]: cls for cls in WeightNorm.__subclasses__()}
+"""By what each would be without weight norm."""
 
 
 def normed(plain: Op, norm_dim: int, stored: Stored) -> Op:
