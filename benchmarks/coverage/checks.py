@@ -18,6 +18,9 @@ from net2net_cli import Net2Net
 VISIBLE = 1e-3
 """What rounding in float32 cannot move an output by."""
 
+LARGEST_TWICE = 1e9
+"""Parameters of a student up to which another one, in float32, has room beside it (then 12 GB in all)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -83,14 +86,19 @@ def check(
 
 def _scramble(teacher: Teacher, student: nn.Module, layers: Sequence[str], known: dict[str, float]) -> None:
     """Scramble one layer after the other; in float32, which is faster, where that is enough to see it."""
-    if not layers:
-        return
-    single = copy.deepcopy(student).float()
+    twice = bool(layers) and sum(p.numel() for p in student.parameters()) <= LARGEST_TWICE
+    single = _in_float32(student) if twice else None
     narrow = teacher.to(torch.float32)
     for layer in layers:
-        known[layer] = sensitivity(narrow, single, layer, enough=VISIBLE)
+        known[layer] = 0.0 if single is None else sensitivity(narrow, single, layer, enough=VISIBLE)
         if known[layer] < VISIBLE:
             known[layer] = sensitivity(teacher, student, layer, enough=SENSITIVE)
+
+
+def _in_float32(module: nn.Module) -> nn.Module:
+    """A copy, of which nothing is ever held in float64."""
+    parameters = {id(p): nn.Parameter(p.detach().float(), p.requires_grad) for p in module.parameters()}
+    return copy.deepcopy(module, parameters).float()
 
 
 def _error(teacher: Teacher, student: nn.Module, mode: str) -> float:

@@ -80,12 +80,18 @@ LEAF_FUNCTIONS = {
     "torch.ones": ("torch",),
     "torch.zeros": ("torch",),
     "torch.full": ("torch",),
+    "torch.empty": ("torch",),
+    "torch.randn": ("torch",),
+    "torch.rand": ("torch",),
 }
 """Functions that are recorded as one call, and the modules through which they are reached: Python functions, and those
 of torch that take sizes one by one, which it parses before it asks what they are.
 
 `rearrange` and `repeat` of einops look up `reduce` in their own module when they run.
 """
+
+DRAWS = (torch.randn, torch.rand)
+"""Those of them that draw random numbers: they are recorded whatever they are given."""
 
 EINOPS_REDUCE = "einops.einops.reduce"
 EINOPS_LAYERS = {"einops.layers.torch.Rearrange": "rearrange", "einops.layers.torch.Reduce": None}

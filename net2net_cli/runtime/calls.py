@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from net2net_cli.architecture.ops import Call, Input, SizeOf
 from net2net_cli.architecture.ops.arguments import Form
-from net2net_cli.runtime import modules, modules_maxvit, modules_mvit, modules_swin
+from net2net_cli.runtime import modules, modules_maxvit, modules_mvit, modules_noise, modules_swin
 
-_HOMES = {home.__name__: home for home in (modules, modules_maxvit, modules_mvit, modules_swin)} | {"torch.nn": nn}
+_OWN = (modules, modules_maxvit, modules_mvit, modules_noise, modules_swin)
+_HOMES = {home.__name__: home for home in _OWN} | {"torch.nn": nn}
 """Where the classes of modules are defined."""
 _OPERATORS = ("add", "sub", "mul", "truediv", "pow", "getitem")
 _TORCH = (

@@ -202,7 +202,7 @@ def _run_both(
 ) -> tuple[tuple[Outputs, Outputs], tuple[str, ...]]:
     """What both return, run in batches of the same sizes, and notes."""
     most = max(samples(teacher, batch) for batch in inputs)
-    second = Draws(shared(teacher, student, values) if setting.mode == "train" else {})
+    second = Draws(shared(teacher, student, values, setting.mode))
     first = second.of_teacher()
     theirs, limit = run(teacher, inputs, setting, first, most)
     ours, smaller = run(student, inputs, setting, second, limit)
@@ -225,7 +225,7 @@ def _notes(setting: Setting, limit: int | None, off: Sequence[str], *, gradients
     if off:
         more = f" and {len(off) - MOST_NAMES} more" if len(off) > MOST_NAMES else ""
         names = ", ".join(f"`{name}`" for name in off[:MOST_NAMES])
-        yield f"no dropout or stochastic depth in {names}{more}: masks that both networks share are not known there"
+        yield f"nothing is drawn at random in {names}{more}: draws that both networks share are not known there"
     if setting.gradients and not gradients:
         yield "no gradients were compared: no output has one with respect to an input of floating-point numbers"
     if not setting.gradients:

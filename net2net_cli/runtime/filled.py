@@ -1,6 +1,6 @@
 """Tensors that a network fills with one number, and whose size follows the batch, as `torch.zeros(len(x), 8)`.
 
-Those whose size does not are constants like all others.
+Those whose size does not are constants like all others. Other tensors are stretched in the same way.
 """
 
 from __future__ import annotations
@@ -94,7 +94,14 @@ def stretched(site: Site, x: Draft, shape: Shape) -> Draft:
     return site.emit(Expand(size=tuple(wanted)), (x,), shape, function="expand", sizes_of=inputs)
 
 
+def _broadcast(site: Site) -> tuple[Draft, ...]:
+    """`torch.broadcast_tensors(x, y)`."""
+    given = site.read(site.node.args)
+    return tuple(stretched(site, x, site.shape(i)) for i, x in enumerate(given))
+
+
 HANDLERS: dict[str, Handler] = {
+    "torch.broadcast_tensors": _broadcast,
     **{name: _with(number) for name, number in _NUMBERS.items()},
     **{name: _with_argument(signature) for name, signature in _GIVEN.items()},
 }

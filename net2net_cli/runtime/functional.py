@@ -25,7 +25,7 @@ from net2net_cli.architecture.ops.embedding import Embedding
 from net2net_cli.architecture.ops.norm import GroupNorm, LayerNorm, PerChannelNorm, RMSNorm
 from net2net_cli.architecture.ops.resize import Interpolate
 from net2net_cli.architecture.shapes import Batch
-from net2net_cli.runtime import attending, convolutions, filled, sections, views
+from net2net_cli.runtime import attending, convolutions, filled, noise, sections, views
 from net2net_cli.runtime.arrangement import Arrangement, permuted
 from net2net_cli.runtime.assigned import assigned
 from net2net_cli.runtime.drafts import Draft
@@ -249,6 +249,7 @@ HANDLERS: dict[str, Handler] = {
     **sections.HANDLERS,
     **attending.HANDLERS,
     **filled.HANDLERS,
+    **noise.HANDLERS,
     "net2net_cli.runtime.assigning.assign": assigned,
     f"{_F}.interpolate": interpolate,
     f"{_F}.upsample": interpolate,

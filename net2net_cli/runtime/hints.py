@@ -24,8 +24,8 @@ def hint_for(name: str) -> str | None:
         return _HINTS[name]
     if is_random(name):
         return (
-            "for random numbers in training use `torch.nn.Dropout` or `torchvision.ops.StochasticDepth`; the parts "
-            "before and behind them can be imported each by itself"
+            "noise is known as `torch.randn_like(x)` and `torch.rand_like(x)`, masks as `torch.nn.Dropout` and "
+            "`torchvision.ops.StochasticDepth`; the parts before and behind others can be imported each by itself"
         )
     if name in _MADE:
         return 'for constant tensors use `self.register_buffer("name", tensor)` in `__init__`'

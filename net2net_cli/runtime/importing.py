@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ from net2net_cli.architecture.trust import named_code
 from net2net_cli.checkpoint.torch_file import load_state_dict
 from net2net_cli.errors import CheckpointError, TraceError
 from net2net_cli.runtime.arrays import to_array, to_tensor
-from net2net_cli.runtime.build import build, load_weights
+from net2net_cli.runtime.build import Network, build, graph_of, load_weights
+from net2net_cli.runtime.draws import Draws, shared
 from net2net_cli.runtime.figures import difference
 from net2net_cli.runtime.made_again import Source
 from net2net_cli.runtime.running import flattened
@@ -152,7 +154,7 @@ def check_rebuilt(
     errors = []
     try:
         if named_code(graph):
-            _check_not_random(model.eval(), inputs)
+            _check_not_random(model.eval(), rebuilt.eval(), inputs)
         for mode in (False, True):
             original = _original_outputs(model.train(mode), inputs)
             errors.append(_error(original, _outputs(rebuilt.train(mode), inputs), "train" if mode else "eval"))
@@ -165,13 +167,21 @@ def check_rebuilt(
     return max(errors)
 
 
-def _check_not_random(network: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-    """Whether a network that holds what is not known returns the same under another seed.
+def _check_not_random(model: nn.Module, rebuilt: Network, inputs: tuple[Tensor, ...]) -> None:
+    """Whether a network that holds what is not known returns the same under another seed, but for its own noise.
 
     Raises:
         TraceError: it does not.
     """
-    first, second = (_original_outputs(network, inputs, seed) for seed in (0, 1))
+    noise = Draws(shared(rebuilt, rebuilt, {}, "eval"))
+    if noise.values:
+        model = copy.deepcopy(rebuilt, {id(graph_of(rebuilt)): graph_of(rebuilt)})
+    outputs = []
+    for seed in (0, 1):
+        if noise.values:
+            noise.prepare(model)
+        outputs.append(_original_outputs(model, inputs, seed))
+    first, second = outputs
     if any(not torch.equal(torch.nan_to_num(t), torch.nan_to_num(second[n])) for n, t in first.items()):
         raise TraceError(
             "what is kept as it is draws random numbers in evaluation too, so that outputs cannot be compared",

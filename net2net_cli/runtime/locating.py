@@ -162,7 +162,7 @@ class _Runs:
         ]
         self.outputs = {value: name for name, value in self.graph.outputs.items()}
         self.histograms: list[Histogram] = []
-        self.draws = Draws(shared(self.teacher, self.student, self.values) if train else {})
+        self.draws = Draws(shared(self.teacher, self.student, self.values, self.setting.mode))
 
     def windows(self) -> Iterator[list[str]]:
         """Layers in order, as many at a time as the teacher's values may take memory."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import Node, map_aggregate
 
-from net2net_cli.architecture.ops import Op, dropout
+from net2net_cli.architecture.ops import Op, dropout, noise
 from net2net_cli.architecture.ops.activation import Detach, RReLU
 from net2net_cli.architecture.ops.arithmetic import Parameter
 from net2net_cli.architecture.ops.constant import Constant
@@ -27,6 +27,7 @@ from net2net_cli.runtime.functional import COUNTER
 from net2net_cli.runtime.hints import hint_of
 from net2net_cli.runtime.keeping import keep_call, keep_module
 from net2net_cli.runtime.made_again import NotMadeAgainError, Remaking
+from net2net_cli.runtime.noise import FILLS
 from net2net_cli.runtime.owning import ForeignTensorsError, NormedWeight
 from net2net_cli.runtime.readings import spoken
 from net2net_cli.runtime.returned import tree_of
@@ -37,8 +38,7 @@ from net2net_cli.runtime.tracer import FROZEN, TRAINING, WHERE, Tracer, leaf_hin
 
 MODAL = (
     *(cls for cls in vars(dropout).values() if isinstance(cls, type) and cls.__module__ == dropout.__name__),
-    PerChannelNorm,
-    RReLU,
+    *(PerChannelNorm, RReLU, noise.InTraining),
 )
 """Ops that act differently in training."""
 
@@ -130,7 +130,7 @@ class Lowering:
         value = self._constants.work_out(node)
         if value is not None and (said := self._mask(site, value) or self.constant(site, value)) is not None:
             return said
-        for before in map(self._values.get, recurrent.inputs_of(node)):
+        for before in () if node.target in FILLS else map(self._values.get, recurrent.inputs_of(node)):
             if isinstance(before, Draft) and before.trouble is not None and not isinstance(before, NormedWeight):
                 return self._trouble(site, before.trouble)  # the first of several is the cause
         try:
@@ -278,7 +278,7 @@ class Lowering:
 
     def _check_mode(self, site: Site, op: Op, path: str) -> None:
         follows = isinstance(op, MODAL) and getattr(op, "track_running_stats", True)
-        follows |= any(getattr(op, name, 0.0) for name in ("dropout", "attention_dropout"))
+        follows |= any(getattr(op, name, 0.0) for name in ("dropout", "attention_dropout", "training_only"))
         if follows and site.node.meta[TRAINING] != (self.mode == "train"):
             call, other = ("train()", "evaluation") if self.mode == "train" else ("eval()", "training")
             raise _WrongModeError.of(

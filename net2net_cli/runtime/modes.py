@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
@@ -9,18 +10,21 @@ from typing import Any
 from net2net_cli.architecture.graph import Mode, Structure
 from net2net_cli.architecture.ops import Op, dropout
 from net2net_cli.architecture.ops.activation import Detach
+from net2net_cli.architecture.ops.noise import InTraining, Noise
 from net2net_cli.errors import TraceError
 from net2net_cli.runtime.drafts import Draft, NamedTuple, Recorded, Tree, leaves, needed, parts
+from net2net_cli.runtime.noise import TrainingNoise
 
 SILENT: tuple[type[Op], ...] = (
     Detach,
+    InTraining,
     *(
         cls
         for cls in vars(dropout).values()
         if isinstance(cls, type) and issubclass(cls, Op) and cls.__module__ == dropout.__name__
     ),
 )
-"""Ops that do nothing in evaluation."""
+"""Ops that return their first input in evaluation."""
 
 
 @dataclass(slots=True)
@@ -48,6 +52,7 @@ class _Numbering:
 
     def __init__(self) -> None:
         self._known: dict[Hashable, int] = {}
+        self._draws: Counter[Hashable] = Counter()
         self.of: dict[Draft, int] = {}
 
     def add(self, draft: Draft) -> int:
@@ -58,13 +63,17 @@ class _Numbering:
             trouble = id(draft) if draft.trouble else None  # such a value is like no other
             reads = tuple(self.of[d] for d in draft.reads)
             op = draft.op.in_evaluation() if isinstance(draft.op, Op) else draft.op
-            key = (op, draft.owner, reads, len(draft.inputs), trouble)
+            key: Hashable = (op, draft.owner, reads, len(draft.inputs), trouble)
+            if isinstance(draft.op, Noise):  # drawn twice it is two values
+                self._draws[key] += 1
+                key = (key, self._draws[key])
             number = self._known.setdefault(key, len(self._known))
         self.of[draft] = number
         return number
 
     def inputs(self, drafts: tuple[Draft, ...]) -> None:
-        """Network inputs, by place."""
+        """Network inputs, by place, with which a mode begins."""
+        self._draws.clear()
         for i, draft in enumerate(drafts):
             self.of[draft] = self._known.setdefault(("input", i), len(self._known))
 
@@ -80,12 +89,17 @@ def merge(evaluation: Recorded, training: Recorded) -> Merged:
     _checked(training)
     numbering = _Numbering()
     numbering.inputs(evaluation.inputs)
+    evaluated = {numbering.of[draft] for draft in evaluation.inputs} | {numbering.add(draft) for draft in live}
     numbering.inputs(training.inputs)
     trained = {numbering.of[draft]: draft for draft in training.inputs}
+    noise = TrainingNoise()
     for draft in training.drafts:
-        trained.setdefault(numbering.add(draft), draft)
+        number = numbering.add(draft)
+        if noise.settle(draft, in_evaluation=lambda value: numbering.of[value] in evaluated):
+            number = numbering.add(draft)
+        trained.setdefault(number, draft)
     for draft in live:
-        if numbering.add(draft) not in trained:
+        if numbering.of[draft] not in trained:
             raise _only_in_evaluation(draft)
     names = _Outputs(numbering, trained, list(leaves(training.returned)))
     returns: dict[Mode, Structure] = {

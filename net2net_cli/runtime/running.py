@@ -67,7 +67,7 @@ def run(network: nn.Module, inputs: Sequence[Batch], setting: Setting, draws: Dr
         network: is copied, not changed.
         inputs: batches, each a tuple of the arguments of `forward`.
         setting: how to run it.
-        draws: what is drawn at random in training mode.
+        draws: what is drawn at random.
         limit: samples that are run at once, at most.
 
     Returns:

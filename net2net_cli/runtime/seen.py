@@ -149,7 +149,8 @@ class Runs:
         versions = [adapters.version_of(t) for t in tensors]
         for i in range(len(self.batches)):
             at = _at(i)
-            with torch.no_grad(), nullcontext() if self.meta else adapters.same_random_state():
+            draws = not self.meta or function in adapters.DRAWS
+            with torch.no_grad(), adapters.same_random_state() if draws else nullcontext():
                 made.append(function(*map_aggregate(args, at), **map_aggregate(kwargs, at)))
         changed = [t for t, version in zip(tensors, versions, strict=True) if adapters.version_of(t) != version]
         wrote = frozenset(map(adapters.storage_of, changed))

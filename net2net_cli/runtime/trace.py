@@ -117,7 +117,7 @@ def _recorded(tracer: Tracer, mode: Mode) -> fx.Graph:
     if adapters.random_states() != before:
         raise TraceError(
             f"`forward` draws random numbers by itself in {mode} mode, and what it does would depend on them",
-            "use `torch.nn.Dropout` or `torchvision.ops.StochasticDepth`",
+            "use `torch.randn_like(x)`, `torch.nn.Dropout` or `torchvision.ops.StochasticDepth`",
         )
     return graph
 

@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from torch.fx.node import Node
 
 from net2net_cli.errors import TraceError
-from net2net_cli.runtime import adapters, cells, transformers
+from net2net_cli.runtime import adapters, cells, distributions, transformers
 from net2net_cli.runtime.proxies import ValueProxy
 from net2net_cli.runtime.readings import Readings, spoken
 from net2net_cli.runtime.seen import SEEN, MetaFailedError, Runs, Seen, seen_of, tensors_in
@@ -85,6 +85,7 @@ class Tracer(fx.Tracer):
             stack.enter_context(adapters.unwrapped(self._leaves.values()))
             stack.enter_context(adapters.lengths_by(self._length))
             stack.enter_context(adapters.scripts_inlined())
+            stack.enter_context(distributions.recorded())
             for name, function in self._leaves.items():
                 stack.enter_context(adapters.patched(name, self._leaf(function)))
             graph = self.trace(self.runs.model)
@@ -96,7 +97,8 @@ class Tracer(fx.Tracer):
 
     def _leaf(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            if self._running or not adapters.proxies((args, tuple(kwargs.values()))):
+            recorded = function in adapters.DRAWS or adapters.proxies((args, tuple(kwargs.values())))
+            if self._running or not recorded:
                 return function(*args, **kwargs)
             return self.create_proxy("call_function", function, args, kwargs)
 
@@ -264,6 +266,8 @@ class Tracer(fx.Tracer):
                 return self._tensor_proxy(a).node
             self.constants.append(a)
             return self.create_proxy("call_function", self.constant, (len(self.constants) - 1,), {}).node
+        if isinstance(a, torch.Generator):
+            raise self.fail("random numbers are drawn from another generator than PyTorch's own", "give no `generator`")
         if type(a).__module__ == "numpy" and hasattr(a, "item"):
             return a.item()
         return super().create_arg(a)

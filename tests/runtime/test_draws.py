@@ -18,7 +18,7 @@ from net2net_cli.channels.values import Slices, Value, chained
 from net2net_cli.networks import small_resnet
 from net2net_cli.runtime.build import named_layers
 from net2net_cli.runtime.compare import Comparison, compare
-from net2net_cli.runtime.draws import Draws, mask, mask_shape, own_axes, quiet, shared
+from net2net_cli.runtime.draws import Draws, drawn, mask_shape, own_axes, quiet, shared
 from net2net_cli.runtime.modules import ScaledDotProductAttention, StochasticDepth
 from net2net_cli.runtime.running import flattened
 
@@ -98,8 +98,8 @@ def test_without_knowledge_nothing_is_drawn_and_the_report_says_so() -> None:
     found = trained(teacher, student, None)
     assert found.passed
     assert found.notes == (
-        "no dropout or stochastic depth in `drop1`, `branch`, `drop2` and 1 more: "
-        "masks that both networks share are not known there",
+        "nothing is drawn at random in `drop1`, `branch`, `drop2` and 1 more: "
+        "draws that both networks share are not known there",
     )
 
 
@@ -108,9 +108,7 @@ def test_layers_that_are_known_draw_and_the_others_do_not() -> None:
     del values["drop2"]
     found = trained(teacher, student, values)
     assert found.passed
-    assert found.notes == (
-        "no dropout or stochastic depth in `drop2`: masks that both networks share are not known there",
-    )
+    assert found.notes == ("nothing is drawn at random in `drop2`: draws that both networks share are not known there",)
 
 
 def test_only_dropout_of_one_kind_is_shared() -> None:
@@ -140,11 +138,11 @@ def test_one_number_is_drawn_for_what_is_dropped_as_a_whole(module: nn.Module, e
 def test_a_student_gets_the_numbers_of_the_slices_that_it_copies() -> None:
     position = np.array([2, 0, 0, 1])
     shape = torch.Size((5, 3))
-    own = mask(Value("drop", ()), 0, shape)
-    wide = mask(Value("drop", (None, Slices(position, 3, np.array([2.0, 1.0, 1.0, 1.0])))), 0, shape)
+    own = drawn(Value("drop", ()), 0, shape)
+    wide = drawn(Value("drop", (None, Slices(position, 3, np.array([2.0, 1.0, 1.0, 1.0])))), 0, shape)
     assert torch.equal(wide, own[:, position])
-    assert not torch.equal(mask(Value("drop", ()), 1, shape), own)
-    assert not torch.equal(mask(Value("other", ()), 0, shape), own)
+    assert not torch.equal(drawn(Value("drop", ()), 1, shape), own)
+    assert not torch.equal(drawn(Value("other", ()), 0, shape), own)
 
 
 def test_a_copy_goes_when_it_is_let_go() -> None:
@@ -219,4 +217,4 @@ def test_files_say_by_their_lineage_what_corresponds(tmp_path: Path) -> None:
     tensors = {name: second.tensor(name).copy() for name, *_ in second.graph.tensors()}
     stranger = Net2Net.from_tensors(second.graph, tensors).verify(first, level="train")
     assert stranger.passed, stranger.error
-    assert stranger.notes[0].startswith("no dropout or stochastic depth in `drop1`, `branch`, `drop2` and 1 more")
+    assert stranger.notes[0].startswith("nothing is drawn at random in `drop1`, `branch`, `drop2` and 1 more")

@@ -151,8 +151,8 @@ def test_a_selection_by_places_that_weights_decide_is_kept_as_it_is() -> None:
     [
         (lambda x: x + torch.zeros(6, dtype=torch.float64), "neither parameter nor buffer"),  # would widen the result
         (lambda x: x + torch.zeros(6, requires_grad=True), "neither parameter nor buffer"),  # would be trained
-        (lambda x: x * torch.randn(6), "draws random numbers"),
-        (lambda x: x * torch.rand_like(torch.zeros(6, device=x.device)), "draws random numbers"),
+        (lambda x: x * torch.randperm(6), "draws random numbers"),
+        (lambda x: x * torch.bernoulli(torch.zeros(6, device=x.device)), "draws random numbers"),
     ],
 )
 def test_what_is_no_constant_is_refused(function: Callable[[Tensor], Tensor], why: str) -> None:

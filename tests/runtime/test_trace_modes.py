@@ -170,7 +170,7 @@ def test_the_model_is_left_as_it_was() -> None:
 
 
 def test_the_models_random_state_and_attributes_outlive_a_failure() -> None:
-    model = Training(lambda x, training: torch.rand_like(x))
+    model = Training(lambda x, training: torch.bernoulli(x))
     state, keys = torch.get_rng_state(), set(model.__dict__)
     with pytest.raises(TraceError):
         graph_of(model, torch.randn(X, generator=torch.Generator().manual_seed(0)))

@@ -65,8 +65,8 @@ def assigned(x: Tensor) -> Tensor:
         (lambda x: x * torch.arange(6, dtype=torch.float64), "neither parameter nor buffer", "register_buffer"),
         (lambda x: x + torch.arange(x.shape[0]).view(-1, 1, 1), "the batch size takes part", "register_buffer"),
         (
-            lambda x: x * torch.rand_like(x),
-            "`torch.rand_like` is not known, and cannot be kept as it is: it draws",
+            lambda x: x * torch.bernoulli(x.sigmoid()),
+            "`torch.bernoulli` is not known, and cannot be kept as it is: it draws",
             "StochasticDepth",
         ),
         (lambda x: F.dropout(x, 0.5), "active in evaluation too", "training=self.training"),
@@ -82,7 +82,8 @@ def assigned(x: Tensor) -> Tensor:
         (lambda x: x.shape, "the network returns a number or size", "tensors only"),
         (lambda x: None, "the network returns no tensor", None),
         (lambda x: isinstance(x, Tensor) or 1 / 0, "ZeroDivisionError", "torch.Tensor"),
-        (lambda x: x + torch.rand(1).item(), "draws random numbers", "Dropout"),
+        (lambda x: x + torch.rand(1).item(), "`item()` reads the values", "one fixed computation"),
+        (lambda x: x * torch.randint(0, 2, (6,)), "draws random numbers", "randn_like"),
         (lambda x: x * np.random.rand(), "draws random numbers", "Dropout"),  # noqa: NPY002 - as users do
         (lambda x: x * random.random(), "draws random numbers", "Dropout"),
         (lambda x: nn.ReLU()(x), "no submodule of the network", "nn.ModuleList"),
@@ -102,13 +103,13 @@ def test_refusals_name_the_line_and_the_next_step(
 
 class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return torch.rand_like(x)
+        return torch.bernoulli(x)
 
 
 def test_the_module_and_the_code_are_in_the_message() -> None:
     error = refusal(nn.Sequential(nn.ReLU(), nn.Sequential(Block())))
     line = Block.forward.__code__.co_firstlineno + 1
-    assert f"at {__file__}:{line}, in module `1.0` of class `Block`: `return torch.rand_like(x)`" in error.message
+    assert f"at {__file__}:{line}, in module `1.0` of class `Block`: `return torch.bernoulli(x)`" in error.message
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,13 @@ REASONS = (
         *after(make("LocalResponseNorm", 2, 1e-4, 0.75, 1.0), layer("c", conv(4, 2), "b")),
     ),
     widened("conv, then `x[:, 0]`", *after(make("select", 1, 0))),
+    widened(
+        "conv, then noise",
+        POINTWISE,
+        layer("noise", make("Normal", False), "a"),
+        layer("b", ADD, "a", "noise"),
+        layer("c", conv(4, 2), "b"),
+    ),
     widened("conv, then `x[:, ::2]`", *after(make("slice", 1, 0, 4, 2), layer("c", conv(2, 2), "b"))),
     widened("conv, then `x.chunk(3, 1)`", *after(make("chunk", 3, 1, 0), layer("c", conv(2, 2), "b"))),
     widened(
