@@ -48,7 +48,7 @@ def layer_multiply_adds(graph: Graph, layer: Layer) -> int:
         return prod(concrete(graph.shapes[value], 1)) * inner * prod(op.kernel_size)
     if isinstance(op, Recurrent):
         weights = sum(prod(slot.shape) for name, slot in op.tensors().items() if name.startswith("weight"))
-        return prod(concrete(graph.shapes[layer.name], 1)[:2]) * weights
+        return prod(concrete(graph.shapes[layer.inputs[0]], 1)[:2]) * weights
     return 0
 
 

@@ -20,6 +20,6 @@ def _own(graph: Graph, layer: Layer) -> int:
     if not layer.inputs:
         return 0
     if isinstance(layer.op, Recurrent):
-        steps = concrete(graph.shapes[layer.name], 1)[layer.op.time]
+        steps = concrete(graph.shapes[layer.inputs[0]], 1)[layer.op.time]
         return steps + layer.op.num_layers - 1
     return sum(len(slot.shape) > 1 for slot in layer.op.tensors().values())

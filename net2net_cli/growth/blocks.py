@@ -189,6 +189,13 @@ def _silenced(graph: Graph, name: str, inside: set[str], value: str) -> tuple[st
             "start, would never learn",
             "put a layer with weights behind it, or take an activation with a slope at zero (LeakyReLU, GELU)",
         )
+    if isinstance(op, recurrent.Recurrent) and (len(layer.inputs) > 1 or (op.states and op.num_layers > 1)):
+        why = (
+            "starts with states that it is given"
+            if len(layer.inputs) > 1
+            else "returns states of layers below its last"
+        )
+        raise _refusal(name, f"`{value}` {why}, which are not zero where the weights of its last layer are")
     if isinstance(op, WEIGHTED) and op.silent[0] in op.tensors():
         if graph.shares_tensors(layer.name):
             raise _refusal(name, f"`{layer.name}`, which would be silenced, shares its weights")

@@ -10,7 +10,7 @@ import random
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.fx import _symbolic_trace
 from torch.fx.proxy import Attribute, Proxy
 from torch.nn.utils import parametrize
+
+from net2net_cli.runtime.modules import Recurrent
 
 __all__ = ["Attribute", "Proxy"]
 
@@ -68,6 +70,8 @@ ASSERT = torch._assert
 
 BATCH_NORMS = (torch.nn.modules.batchnorm._BatchNorm,)
 """They give a new tensor like their input, and need milliseconds for it on the meta device."""
+
+_RECURRENT_FORWARDS = (nn.RNN.forward, nn.LSTM.forward, nn.GRU.forward, Recurrent.forward)
 
 RECURRENT = (torch.nn.modules.rnn.RNNBase,)
 """They keep a second list of their parameters, `_flat_weights`, in the order of `_flat_weights_names`; and on the meta
@@ -181,7 +185,12 @@ def twin_of(module: nn.Module, convert: Callable[[Tensor], Tensor]) -> nn.Module
     return twin
 
 
-def results_of_recurrent(module: nn.RNNBase, x: Tensor, hx: Any = None) -> tuple[Any, ...]:
+def returns_states(module: nn.Module) -> TypeGuard[nn.RNNBase]:
+    """Whether a recurrent module's results are those of PyTorch's classes, or of our own."""
+    return isinstance(module, RECURRENT) and type(module).forward in _RECURRENT_FORWARDS
+
+
+def results_of_recurrent(module: nn.RNNBase, x: Tensor, *states: Any, hx: Any = None) -> Any:
     """New tensors like the output and the final states that a recurrent module returns for a batch of sequences."""
     if x.ndim != 3 or x.shape[2] != module.input_size:
         raise ValueError("the input is no batch of sequences for this module")
@@ -189,6 +198,11 @@ def results_of_recurrent(module: nn.RNNBase, x: Tensor, hx: Any = None) -> tuple
     samples = x.shape[0 if module.batch_first else 1]
     output = x.new_empty((*x.shape[:2], directions * width))
     final, cell = (x.new_empty((directions * module.num_layers, samples, size)) for size in (width, module.hidden_size))
+    if isinstance(module, Recurrent):
+        kinds = 2 if module.mode == "LSTM" else 1
+        steps = output.narrow(1 if module.batch_first else 0, 0, 1)
+        rows = [steps] * (kinds * module.num_layers if module.states else 0)
+        return torch.cat([output, *rows], 1 if module.batch_first else 0)
     return (output, (final, cell)) if module.mode == "LSTM" else (output, final)
 
 

@@ -239,17 +239,18 @@ class Lowering:
             problem = f"module `{path}` of class `{name}` cannot be said in a spec, because {why}"
             raise site.error(problem, _PART) from None
         self._check_mode(site, op, path)
+        op = recurrent.with_states(op, site.node, self._returned)
         try:
             single = isinstance(site.seen.first, Tensor)
-            draft = site.emit(op, inputs, site.shape(None if single else 0))
+            shape = None if getattr(op, "states", False) else site.shape(None if single else 0)
+            draft = site.emit(op, inputs, shape)
         except TypeError as why:
             problem = f"module `{path}` of class `{name}` cannot be said in a spec, because {why}"
             raise site.error(problem, _PART) from None
         draft.wish, draft.owner = path, path if op.tensors() else None
         draft.tensors = {slot: id(attrgetter(slot)(module)) for slot in op.tensors()}
-        if isinstance(op, Recurrent):
-            return recurrent.results(site, draft)
-        return draft if single else self._first_of_several(site, draft)
+        several = recurrent.results if isinstance(op, Recurrent) else self._first_of_several
+        return draft if single else several(site, draft)
 
     @staticmethod
     def _arguments(site: Site, cls: type[Op], path: str) -> tuple[list[Any], dict[str, Any]]:
@@ -266,8 +267,7 @@ class Lowering:
         inputs = [read.pop(name) for name in first]
         if len(inputs) != needed or not all(isinstance(x, Draft) for x in inputs):
             raise site.error(f"module `{path}` is called with other inputs than {needed} tensors", _SUBCLASS)
-        further = [read[name] for name in cls.optional if isinstance(read.get(name), Draft)]
-        return inputs + further, read
+        return inputs + [x for name in cls.optional for x in recurrent.drafts_of(read.get(name))], read
 
     def _first_of_several(self, site: Site, draft: Draft) -> Any:
         """A module that returns more than its output: the rest must not be needed."""

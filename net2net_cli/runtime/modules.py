@@ -171,28 +171,41 @@ class ScaledDotProductAttention(nn.Module):
         return f"{shown}, scale={self.scale}, enable_gqa={self.enable_gqa}"
 
 
-class LSTM(nn.LSTM):
-    """Long short-term memory that starts at zero and returns its output sequence alone."""
+class Recurrent(nn.Module):
+    """A recurrent module of PyTorch that returns one tensor.
 
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """`(n, time, in)`, or time first, -> `(n, time, directions * hidden)`."""
-        output: Tensor = super().forward(x)[0]
-        return output
+    It is the output sequence; with `states` the final states stand behind it, as further steps:
+    of each layer its hidden state, both directions side by side, then of each its cell state.
+    """
+
+    def __init__(self, *arguments: object, states: bool | None = None, **named: object) -> None:
+        super().__init__(*arguments, **named)
+        self.states = states
+
+    def forward(self, x: Tensor, *initial: Tensor) -> Tensor:
+        """`(n, time, in)`, or time first, -> `(n, time, directions * hidden)`.
+
+        Initial states are `(layers * directions, n, hidden)`.
+        """
+        start = initial if len(initial) > 1 else next(iter(initial), None)
+        output: Tensor
+        output, final = super().forward(x, start)
+        if not self.states:
+            return output
+        time, rows = (1 if self.batch_first else 0), []
+        for state in final if isinstance(final, tuple) else (final,):
+            sides = state.unflatten(0, (-1, 2 if self.bidirectional else 1))
+            rows.append(sides.permute(2, 0, 1, 3) if time else sides.transpose(1, 2))
+        return torch.cat([output, *(row.flatten(2) for row in rows)], time)
 
 
-class GRU(nn.GRU):
-    """Gated recurrent units that start at zero and return their output sequence alone."""
-
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """`(n, time, in)`, or time first, -> `(n, time, directions * hidden)`."""
-        output: Tensor = super().forward(x)[0]
-        return output
+class LSTM(Recurrent, nn.LSTM):  # type: ignore[misc] # another forward
+    """Long short-term memory."""
 
 
-class RNN(nn.RNN):
-    """Plain recurrent units that start at zero and return their output sequence alone."""
+class GRU(Recurrent, nn.GRU):  # type: ignore[misc] # another forward
+    """Gated recurrent units."""
 
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """`(n, time, in)`, or time first, -> `(n, time, directions * hidden)`."""
-        output: Tensor = super().forward(x)[0]
-        return output
+
+class RNN(Recurrent, nn.RNN):  # type: ignore[misc] # another forward
+    """Plain recurrent units."""

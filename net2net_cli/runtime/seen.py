@@ -160,7 +160,7 @@ class Runs:
         """Call a module."""
         if self.meta and isinstance(module, adapters.BATCH_NORMS):
             return self.call(torch.empty_like, args, kwargs)
-        if self.meta and isinstance(module, adapters.RECURRENT):
+        if self.meta and adapters.returns_states(module):
             return self.call(partial(adapters.results_of_recurrent, module), args, kwargs)
         if module not in self._twins:
             self._twins[module] = adapters.twin_of(module, self._convert)

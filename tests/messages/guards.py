@@ -33,6 +33,7 @@ GUARDS = {
     "`max_norm` rescales its rows in place when they are read": "the write into the weights is found first",
     "tensor `…` has the shape …; the spec needs …": "a checkpoint is compared with its spec when it is opened",
     "there are no inputs to compare on": "at least one is drawn, or read from a file",
+    "`…` returns …, which is read; a spec knows its output sequence alone": "a layer that is read so returns them",
     "weight norm is not known of `…`": "such a module is refused, with the call that bakes its norm in",
     "internal error: `…` should give …, but gave …, …": "told as our bug, with a traceback",
     "internal error: layer `…` (…) should give …, but gave …": "told as our bug, with a traceback",

@@ -18,7 +18,7 @@ from net2net_cli.architecture.python_source import python_source
 from net2net_cli.errors import CheckpointError, TraceError
 from net2net_cli.runtime import adapters
 from net2net_cli.runtime.importing import import_module_weights, load_into
-from runtime.tracing import assert_same, graph_of, ops_of
+from runtime.tracing import assert_same, graph_of, layer_of, ops_of
 
 SIGNAL = torch.randn(4, 7, 5, generator=torch.Generator().manual_seed(0))
 TOKENS = torch.randint(0, 9, (4, 7), generator=torch.Generator().manual_seed(0))
@@ -81,6 +81,65 @@ def test_final_states_may_be_returned() -> None:
     assert_same(Holds(lambda m, x: m.gru(x), gru=nn.GRU(5, 6, batch_first=True, bidirectional=True)), SIGNAL)
 
 
+@pytest.mark.parametrize(
+    ("read", "module"),
+    [
+        (lambda h, c: c[-1], lstm()),
+        (lambda h, c: torch.cat([h[-1], c[-1]], 1), lstm(2)),
+        (lambda h, c: c.permute(1, 0, 2).flatten(1), lstm(3, bidirectional=True)),
+        (lambda h, c: h[0] - c[1], lstm(2)),
+        (lambda h, c: h.mean(2), lstm(2)),
+        (lambda h, c: h[:2].sum(0), lstm(2, bidirectional=True)),
+        (lambda h, c: (h, c), lstm(2, bidirectional=True)),
+        (lambda h, c: h[1] * c[0], nn.LSTM(5, 6, 2, bidirectional=True, dropout=0.3)),
+    ],
+)
+def test_other_final_states_are_read_where_they_are_needed(read: Callable[..., Any], module: nn.LSTM) -> None:
+    def forward(m: Any, x: Tensor) -> Any:
+        y, (h, c) = m.lstm(x if module.batch_first else x.transpose(0, 1))
+        return y.tanh(), read(h, c)
+
+    op: Any = layer_of(assert_same(Holds(forward, lstm=module), SIGNAL), "LSTM").op
+    assert op.states
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda r: r[0],
+        lambda r: r[0][:, -1, :6] + r[1][0][-1],
+        lambda r: r[1][0][-2:].sum(0),
+        lambda r: (r[0], r[1][0][-1]),
+    ],
+)
+def test_states_that_are_not_read_are_not_returned(read: Callable[..., Any]) -> None:
+    module = lstm(2, bidirectional=True)
+    op: Any = layer_of(assert_same(Holds(lambda m, x: read(m.rnn(x)), rnn=module), SIGNAL), "LSTM").op
+    assert not op.states
+
+
+@pytest.mark.parametrize("cls", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize(("layers", "both"), [(1, False), (2, True)])
+def test_one_layer_goes_on_where_another_ended(cls: Any, layers: int, both: bool) -> None:
+    how = {"num_layers": layers, "bidirectional": both, "batch_first": True}
+    model = Holds(
+        lambda m, x: m.decoder(x[:, :3], m.encoder(x)[1])[0], encoder=cls(5, 6, **how), decoder=cls(5, 6, **how)
+    )
+    assert_same(model, SIGNAL)
+
+
+def test_initial_states_may_be_learned_or_computed() -> None:
+    model = Holds(
+        lambda m, x: m.gru(x, m.start.expand(-1, len(x), -1).contiguous())[0], gru=nn.GRU(5, 6, batch_first=True)
+    )
+    model.register_parameter("start", nn.Parameter(torch.randn(1, 1, 6)))
+    assert_same(model, SIGNAL)
+    both = Holds(
+        lambda m, x: m.rnn(x, (m.fc(x[:, 0])[None], x.new_zeros(1, len(x), 6)))[0], rnn=lstm(), fc=nn.Linear(5, 6)
+    )
+    assert_same(both, SIGNAL)
+
+
 def test_initial_states_that_are_zero_are_what_a_layer_starts_with() -> None:
     def forward(m: Any, x: Tensor) -> Any:
         h = torch.zeros(1, x.size(0), 6).to(x.device)
@@ -92,10 +151,6 @@ def test_initial_states_that_are_zero_are_what_a_layer_starts_with() -> None:
 @pytest.mark.parametrize(
     ("forward", "module", "message"),
     [
-        (lambda m, x: m.rnn(x)[1][1][-1], lstm(), "`rnn` returns its final cell state"),
-        (lambda m, x: m.rnn(x)[1][0][0], lstm(2), "`rnn` returns the final state of a layer below the last"),
-        (lambda m, x: m.rnn(x)[1][0].mean(2), lstm(2), "the final state of a layer below the last"),
-        (lambda m, x: m.rnn(x, (x[None, :, 0, :1].expand(1, -1, 6),) * 2)[0], lstm(), "initial states are given"),
         (lambda m, x: m.rnn(x)[0], lstm(proj_size=3), "`proj_size` is not supported"),
         (lambda m, x: m.rnn(x)[0], nn.LSTM(5, 6), "runs along the batch axis"),
     ],

@@ -5,17 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from channels.sketch import chain, make
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - everyone's name for it
 
 from net2net_cli import Net2Net
+from net2net_cli.architecture.cost import multiply_adds
+from net2net_cli.architecture.depth import depth
+from net2net_cli.architecture.python_source import python_source
 from net2net_cli.errors import GrowthRefusedError, SpecError
 from net2net_cli.growth.plan import COPYING, SPLITS
-from zoo.growing import TOLERANCE, WIDTHS, Teacher, cause, check_growth, error
+from zoo.growing import TOLERANCE, WIDTHS, Teacher, cause, check_growth, error, outputs
 from zoo.test_zoo import shortened
 
 WORDS, STEPS = 23, 9
@@ -189,7 +194,45 @@ class TokensAndNumbers(nn.Module):
         return out
 
 
+class Translator(nn.Module):
+    """The decoder starts with the states in which the encoder ended (Sutskever et al. 2014, arXiv:1409.3215)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.source, self.target = nn.Embedding(WORDS, 3), nn.Embedding(WORDS, 4)
+        self.encoder = nn.LSTM(3, 5, num_layers=2, batch_first=True)
+        self.decoder = nn.LSTM(4, 5, num_layers=2, batch_first=True)
+        self.fc = nn.Linear(5, 6)
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        _, states = self.encoder(self.source(source))
+        found, _ = self.decoder(self.target(target), states)
+        out: Tensor = self.fc(found)
+        return out
+
+
+class Bridged(nn.Module):
+    """Both directions of an encoder make what the decoder starts with; cell states are read for themselves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.LSTM(2, 4, bidirectional=True, batch_first=True)
+        self.bridge = nn.Linear(8, 5)
+        self.decoder = nn.GRU(2, 5, batch_first=True)
+        self.first = nn.Parameter(torch.randn(1, 1, 5))
+        self.fc = nn.Linear(13, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, (hidden, cell) = self.encoder(x)
+        start = self.bridge(torch.cat([hidden[0], hidden[1]], 1)).tanh().unsqueeze(0) + self.first
+        states, last = self.decoder(x, start)
+        out: Tensor = self.fc(torch.cat([states.amax(1) * last[0], cell.transpose(0, 1).flatten(1)], 1))
+        return out
+
+
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
+    "translator": (Translator, (tokens(), tokens(seed=1))),
+    "bridged": (Bridged, (signals(STEPS, 2),)),
     "text classifier": (TextClassifier, (tokens(),)),
     "final states": (FinalStates, (tokens(),)),
     "time first": (TimeFirst, (signals(STEPS, 1),)),
@@ -213,6 +256,7 @@ BY_EIGHT = dict.fromkeys(
 )
 
 REFUSED: dict[str, dict[str, str]] = {
+    **dict.fromkeys(("translator", "bridged"), OUTPUT),
     **dict.fromkeys(("final states", "time first", "audio", "siamese", "tokens and numbers"), OUTPUT),
     "text classifier": OUTPUT | {"score": "`mul` stretches its one slice over the other operand"},
     "language model": {
@@ -275,6 +319,28 @@ def test_seven_hidden_units_become_ten_in_every_layer_and_direction() -> None:
         check_growth(one, student, ["rnn"])
     assert student.tensor_info("rnn.weight_hh_l0").shape == (30, 10)
     assert student.tensor_info("rnn.weight_ih_l1_reverse").shape == (30, 20)
+
+
+def test_states_are_handed_on_through_what_was_grown_and_exported() -> None:
+    one = teacher("translator")
+    student = one.net.widen({"encoder": "+2", "source": "2x"})
+    assert student.tensor_info("decoder.weight_hh_l1").shape == (28, 7)
+    scope: dict[str, Any] = {}
+    exec(python_source(student.graph, class_name="Student"), scope)
+    module = scope["Student"]().double()
+    module.load_state_dict(student.to_module().state_dict(), strict=True)
+    for mode in ("eval", "train"):
+        assert error(one.expected[mode], outputs(module, one.inputs, mode)) <= TOLERANCE
+    again = Net2Net.from_module(student.to_module(), one.inputs)
+    check_growth(one, again.widen({"encoder": "2x"}), ["encoder", "decoder"])
+
+
+def test_states_are_measured_by_the_steps_of_the_input() -> None:
+    """Four gates of four units over three inputs, and over four units three times; four steps, two layers."""
+    plain, kept = (chain((4, 3), rnn=make("LSTM", 3, 4, 2, True, True, 0.0, False, states=s)) for s in (None, True))
+    assert kept.shapes["rnn"][1:] == (8, 4)
+    assert multiply_adds(kept) == multiply_adds(plain) == 4 * 4 * (4 * 3 + 3 * 4 * 4)
+    assert depth(kept) == depth(plain) == 5
 
 
 def test_a_language_model_grows_into_a_wider_one_of_its_class_and_stays_tied() -> None:
@@ -405,6 +471,29 @@ class Sandwich(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         found: Tensor = self.after(self.block(self.before(x)))
         return found
+
+
+class Started(nn.Module):
+    """A recurrent module that starts with what it reads, or hands on what its first layer ends with."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.rnn, self.kind = nn.GRU(6, 6, 2, batch_first=True), kind
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        if self.kind == "started":
+            return (self.rnn(x, x[:, :2].transpose(0, 1))[0],)
+        return (self.rnn(x)[1][0].unsqueeze(1).expand(-1, x.shape[1], -1),)
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"), [("started", "starts with states that it is given"), ("lower", "returns states of layers below")]
+)
+def test_states_that_no_weight_of_the_last_layer_silences_keep_a_block_from_being_repeated(kind: str, why: str) -> None:
+    torch.manual_seed(0)
+    one = Teacher.of(Sandwich(Started(kind)), [(5, 3)])
+    with pytest.raises(GrowthRefusedError, match=why):
+        one.net.deepen(["block"])
 
 
 class Residual(nn.Module):

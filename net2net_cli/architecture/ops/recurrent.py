@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
 from net2net_cli.architecture.flow import Axes, Axis, Channels, Flow
 from net2net_cli.architecture.ops.base import Op, TensorSlot, op
-from net2net_cli.architecture.shapes import Batch, Shape
+from net2net_cli.architecture.shapes import Batch, Shape, show
 
 MOST_LAYERS = 1000
 """Of one module; the number comes from a file."""
@@ -16,18 +16,29 @@ MOST_LAYERS = 1000
 
 @dataclass(frozen=True)
 class Recurrent(Op):
-    """A stack of recurrent layers that starts at zero: `(n, time, in)` -> `(n, time, directions · hidden)`.
+    """A stack of recurrent layers: `(n, time, in)` -> `(n, time, directions · hidden)`.
 
     Each layer and direction creates its hidden units. The rows of its weights are `gates` blocks of them, all of which
     follow the same units; the columns of `weight_hh`, and of the next layer's `weight_ih`, read them. The module has
     one width for all layers and directions, so that they grow together.
 
+    It starts at zero, or with the states that are its further inputs, `(layers · directions, n, hidden)`.
+
     The output is the sequence of the last layer's states, forward and backward side by side. What a module returns
-    beside it, its final states, are slices of that sequence where they belong to the last layer.
+    beside it, its final states, are slices of that sequence where they belong to the last layer. With `states` all of
+    them stand behind the sequence, as further steps: of each layer its hidden state, then of each its cell state.
+    Whatever unit of a layer they belong to has its copies where the last layer has them.
+
+    Attributes:
+        states: whether final states are returned too.
     """
 
     gates: ClassVar[int]
-    signature: ClassVar[str] = "input hx"
+    signature: ClassVar[str] = "input hx cell"
+    arity: ClassVar[int | None] = None
+    optional: ClassVar[tuple[str, ...]] = ("hx", "cell")
+    kept: ClassVar[tuple[str, ...]] = ("hidden",)
+    """The states that each layer and direction goes on with."""
 
     input_size: int
     hidden_size: int
@@ -36,6 +47,7 @@ class Recurrent(Op):
     batch_first: bool
     dropout: float
     bidirectional: bool
+    states: bool | None = field(default=None, kw_only=True)
 
     @classmethod
     def from_module(cls, module: Any) -> Self:
@@ -45,13 +57,13 @@ class Recurrent(Op):
 
     @classmethod
     def read_attribute(cls, module: Any, attribute: str) -> Any:
+        if attribute == "states":  # PyTorch's modules always return them
+            return getattr(module, "states", None) or None
         value = super().read_attribute(module, attribute)
         return float(value) if attribute == "dropout" else value
 
     def called_with(self, arguments: Mapping[str, Any]) -> Self:
-        if arguments.get("hx") is not None:
-            raise ValueError("initial states are given; in a spec it starts at zero: leave them out")
-        return super().called_with(arguments)
+        return super().called_with({name: value for name, value in arguments.items() if name not in self.optional})
 
     def check(self) -> None:
         super().check()
@@ -92,18 +104,26 @@ class Recurrent(Op):
         return found
 
     def shape(self, *inputs: Shape) -> Shape:
-        (x,) = inputs
+        x, *initial = inputs
         if len(x) != 3 or x[2] != self.input_size:
             raise ValueError(f"its input needs three axes, the last of size {self.input_size}")
-        if isinstance(x[self.time], Batch):
+        steps, size = x[self.time], self.directions * self.hidden_size
+        if isinstance(steps, Batch):
             raise ValueError("it runs along the batch axis: use `batch_first=True`, or transpose its input")
-        return (*x[:2], self.directions * self.hidden_size)
+        start = (self.directions * self.num_layers, x[1 - self.time], self.hidden_size)
+        if initial and initial != [start] * len(self.kept):
+            states = " and ".join(f"{name} states" for name in self.kept)
+            raise ValueError(f"its inputs are the sequence and, if it is given {states}, those of shape {show(start)}")
+        steps += len(self.kept) * self.num_layers if self.states else 0
+        return (x[0], steps, size) if self.batch_first else (steps, x[1], size)
 
     def flow(self, f: Flow, *inputs: Channels) -> Axes:
-        (x,) = inputs
+        x, *initial = inputs
         size, directions = self.hidden_size, self.directions
         f.mix(x.axes[self.time], "runs along it")
         units = {name: f.create(f"hidden{name}", 0, size) for _, name in self.parts()}
+        if self.states or initial:
+            self._aligned(f, units, initial)
         every = f.concat([(own, size) for own in units.values()])
         f.equal_parts(every, size=len(units) * size, parts=len(units))
         read, width = x.axes[2], self.input_size
@@ -116,7 +136,24 @@ class Recurrent(Op):
             input_size=f.width(x.axes[2], self.input_size),
             hidden_size=f.width(read, directions * size) // directions,
         )
-        return (*x.axes[:2], read)
+        axes = list(x.axes[:2])
+        if self.states:
+            axes[self.time] = None
+        return (*axes, read)
+
+    def _aligned(self, f: Flow, units: dict[str, Axis], initial: Sequence[Channels]) -> None:
+        """Units that have their copies at the same places: those of all layers, and of both directions at the start."""
+        names = [name for _, name in self.parts()]
+        apart = 1 if initial else self.directions
+        for state in initial:
+            f.mix(state.axes[0], "starts each layer and direction with one of them")
+        for direction in range(apart):
+            alike = names[direction::apart]
+            meeting = [units[name] for name in alike] + [state.axes[2] for state in initial]
+            common = meeting[0]
+            for axis in meeting[1:]:
+                common = f.tie(common, axis, size=self.hidden_size)
+            units.update(dict.fromkeys(alike, common))
 
     def _part(self, f: Flow, name: str, units: Axis, read: Axis, width: int) -> None:
         """One direction of one layer: the blocks of its rows follow its units, its columns read."""
@@ -132,15 +169,16 @@ class Recurrent(Op):
 class LSTM(Recurrent):
     """Long short-term memory (Hochreiter & Schmidhuber 1997)."""
 
-    reads_modules = ("torch.nn.LSTM",)
+    reads_modules = ("torch.nn.LSTM", "net2net_cli.runtime.modules.LSTM")
     gates = 4
+    kept = ("hidden", "cell")
 
 
 @op("GRU", module="net2net_cli.runtime.modules.GRU")
 class GRU(Recurrent):
     """Gated recurrent units (Cho et al. 2014, arXiv:1406.1078)."""
 
-    reads_modules = ("torch.nn.GRU",)
+    reads_modules = ("torch.nn.GRU", "net2net_cli.runtime.modules.GRU")
     gates = 3
 
 
@@ -148,7 +186,7 @@ class GRU(Recurrent):
 class RNN(Recurrent):
     """Plain recurrent units (Elman 1990)."""
 
-    reads_modules = ("torch.nn.RNN",)
+    reads_modules = ("torch.nn.RNN", "net2net_cli.runtime.modules.RNN")
     gates = 1
 
     nonlinearity: Literal["tanh", "relu"]

@@ -97,6 +97,21 @@ BLOCKS = (
         layer("block.add", ADD, "block.a", "stem"),
         layer("block.turn", make("rearrange", "n c h w -> n c w h"), "block.add"),
     ),
+    replace(
+        deepened(
+            "",
+            layer("stem", linear(6, 4), "x"),
+            layer("first", make("slice", 1, 0, 1, 1), "stem"),
+            layer("start", make("rearrange", "n t c -> t n c"), "first"),
+            layer("block.rnn", make("GRU", 4, 4, 1, True, True, 0.0, False), "stem", "start"),
+            layer("block.add", ADD, "block.rnn", "stem"),
+            layer("out", linear(4, 2), "block.add"),
+            shape=(4, 6),
+            names="block",
+        ),
+        given="",
+        row="a GRU that does not start at zero",
+    ),
     block("a branch without weights", layer("block.act", GELU, "stem"), layer("block.add", ADD, "block.act", "stem")),
     block(
         "a branch that ends in a sigmoid",

@@ -103,17 +103,6 @@ MODULES = (
         hook="rnn",
     ),
     net(
-        "return self.rnn(x, x[:, :1, :4].transpose(0, 1))[0]",
-        init="self.rnn = nn.GRU(6, 4, batch_first=True)",
-        row="nn.GRU with initial states, and a hook",
-        hook="rnn",
-    ),
-    net(
-        "return self.rnn(x)[1][1]",
-        init="self.rnn = nn.LSTM(6, 6, batch_first=True)",
-        row="the cell state of an LSTM is read",
-    ),
-    net(
         "return self.pool(x)[0]",
         init="self.pool = nn.MaxPool1d(2, return_indices=True)",
         row="nn.MaxPool1d(…, return_indices=True), with a hook",

@@ -202,6 +202,7 @@ OPS = (
     op("LSTM", ["n", 6, 4], common=LSTM, input_size=8),
     op("LSTM", ["n", 6, 8], common=LSTM, batch_first=False),
     op("LSTM", ["n", 6, 8], common={**LSTM, "num_layers": 10**9}),
+    op("LSTM", ["n", 6, 8], [1, "n", 4], common=LSTM, batch_first=True),
     op("MultiheadAttention", TOKENS, TOKENS, TOKENS, common=ATTENTION, kdim=4),
     op("MultiheadAttention", TOKENS, TOKENS, TOKENS, common=ATTENTION, masks=["key_padding_mask", "attn_mask"]),
     op("MultiheadAttention", TOKENS, TOKENS, TOKENS, common=ATTENTION, is_causal=True),

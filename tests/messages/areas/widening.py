@@ -52,6 +52,15 @@ REASONS = (
         layer("b", ADD, "a", "noise"),
         layer("c", conv(4, 2), "b"),
     ),
+    widened(
+        "conv of one channel, then a GRU that starts with it",
+        layer("a", conv(3, 1), "x"),
+        layer("row", make("select", 2, 0), "a"),
+        layer("start", make("rearrange", "n c w -> c n w"), "row"),
+        layer("b", conv(3, 1), "x"),
+        layer("steps", make("rearrange", "n 1 h w -> n h w"), "b"),
+        layer("rnn", make("GRU", 6, 6, 1, True, True, 0.0, False), "steps", "start"),
+    ),
     widened("conv, then `x[:, ::2]`", *after(make("slice", 1, 0, 4, 2), layer("c", conv(2, 2), "b"))),
     widened("conv, then `x.chunk(3, 1)`", *after(make("chunk", 3, 1, 0), layer("c", conv(2, 2), "b"))),
     widened(
