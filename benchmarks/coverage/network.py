@@ -19,7 +19,7 @@ from torch import nn
 from benchmarks.coverage.checks import Seen, check, rebuilt
 from benchmarks.coverage.networks import make, setting
 from benchmarks.coverage.reasons import named
-from benchmarks.coverage.records import CRASHED, REFUSED, WRONG, Attempt, Network, Record, Results, code_state
+from benchmarks.coverage.records import CRASHED, EXACT, REFUSED, WRONG, Attempt, Network, Record, Results, code_state
 from benchmarks.coverage.survey import (
     DEEPEN,
     GROWTHS,
@@ -99,7 +99,8 @@ def sweep_network(
     yield facts
     done = set() if options.again else _done(name, options, before, facts.code)
     wanted = [wish for wish in chosen(name, every, options) if wish not in done]
-    for made in _grown(teacher, wanted, done, folder, options, told or (lambda _: None)):
+    bench = Bench(teacher, folder, {} if options.again else _moved(name, before))
+    for made in _grown(bench, wanted, done, options, told or (lambda _: None)):
         op = graph.by_name[made.layer].op.name if made.layer in graph.by_name else "block"
         yield replace(made, network=name, op=op, code=facts.code)
 
@@ -173,14 +174,18 @@ def _depgraph(model: nn.Module, image: torch.Tensor) -> float | str:
         return said_of(failed)
 
 
-def _grown(
-    teacher: Teacher, wanted: Sequence[Wish], done: Set[Wish], folder: Path, options: Options, told: Told
-) -> Iterator[Attempt]:
+def _moved(name: str, before: Results) -> dict[str, float]:
+    """How far scrambling each layer moved students that were exact; the teacher, made from a seed, is the same."""
+    exact = (one for one in before.attempts.values() if one.network == name and one.outcome == EXACT)
+    return {one.layer: one.moved for one in exact if one.growth not in (DEEPEN, REPEAT) and one.moved is not None}
+
+
+def _grown(bench: Bench, wanted: Sequence[Wish], done: Set[Wish], options: Options, told: Told) -> Iterator[Attempt]:
     """All answers that need no student first, then one student after the other.
 
     A width that a refusal names is wanted as well, unless that was `done` before.
     """
-    survey, waiting, known = Survey(teacher.net), deque(wanted), {*wanted, *done}
+    survey, waiting, known = Survey(bench.teacher.net), deque(wanted), {*wanted, *done}
     while waiting:
         if time.time() > options.deadline:
             return
@@ -195,7 +200,6 @@ def _grown(
             waiting.append(follows)
     room = -1 if options.alone else ROOM * survey.parameters
     packs = [] if options.only_refusals else list(packed(survey.groups, room))
-    bench = Bench(teacher, folder, {})
     for number, pack in enumerate(packs):
         told(len(packs) - number)
         if time.time() > options.deadline:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.coverage import network, networks, workers
+from benchmarks.coverage import checks, network, networks, workers
 from benchmarks.coverage.__main__ import main
 from benchmarks.coverage.checks import check, rebuilt
 from benchmarks.coverage.document import render
@@ -330,6 +330,29 @@ def test_a_resumed_sweep_makes_what_is_missing(tmp_path: Path) -> None:
     assert len(attempts(rest)) == 28
     append(results, rest)
     assert swept(tmp_path, before=read(results)) == []
+
+
+@pytest.mark.usefixtures("small")
+def test_a_resumed_sweep_scrambles_no_layer_that_was_seen_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = swept(tmp_path, Options(growths=("2x",)))
+    before = Results()
+    for record in records:
+        before.add(record)
+    scrambled: list[str] = []
+
+    def noted(teacher: Teacher, module: nn.Module, layer: str, *, enough: float) -> float:
+        scrambled.append(layer)
+        return 1.0
+
+    monkeypatch.setattr(checks, "sensitivity", noted)
+    more = Options(growths=("1.5x",))
+    exact = [one for one in attempts(swept(tmp_path, more, before)) if one.outcome == "exact"]
+    assert exact
+    assert scrambled == []
+    swept(tmp_path, replace(more, again=True), before)
+    assert {one.layer for one in exact} <= set(scrambled)
 
 
 @pytest.mark.usefixtures("small")
