@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from net2net_cli.architecture.graph import Graph
+from net2net_cli.architecture.ops.noise import draws_in_evaluation
 from net2net_cli.checking import Checking, Exactness
 from net2net_cli.checkpoint.publish import Companion, Publication
 from net2net_cli.checkpoint.safetensors_header import TensorInfo
@@ -340,7 +341,8 @@ class Net2Net:
         from net2net_cli.runtime.verifying import compare_models
 
         checking = checking or Checking(**how)
-        return compare_models(teacher, self, checking, self._values(teacher) if checking.level == "train" else None)
+        known = checking.level == "train" or any(draws_in_evaluation(layer.op) for layer in self.graph.layers)
+        return compare_models(teacher, self, checking, self._values(teacher) if known else None)
 
     def _values(self, teacher: Net2Net) -> Mapping[str, Value] | None:
         """What of the teacher its layers return, where a growth says so: so much of dropout can be shared."""

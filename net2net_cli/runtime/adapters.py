@@ -94,9 +94,6 @@ of torch that take sizes one by one, which it parses before it asks what they ar
 `rearrange` and `repeat` of einops look up `reduce` in their own module when they run.
 """
 
-DRAWS = (torch.randn, torch.rand)
-"""Those of them that draw random numbers: they are recorded whatever they are given."""
-
 EINOPS_REDUCE = "einops.einops.reduce"
 EINOPS_LAYERS = {"einops.layers.torch.Rearrange": "rearrange", "einops.layers.torch.Reduce": None}
 """Module classes of einops, and their reduction; None where the module says it."""
@@ -325,6 +322,9 @@ def scripts_inlined() -> Iterator[None]:
 
 SCRIPTED_FROM = "_torchdynamo_inline"
 """Where a compiled function holds the Python function that it was compiled from."""
+
+SEED = 0x6E6574326E6574
+"""Of PyTorch's generator while a forward is traced; one that nobody sets by hand."""
 
 LEN = len
 """Python's own."""

@@ -168,7 +168,7 @@ def compare(
         mode: `train` compares with batch statistics, and, in float64, the gradients of the inputs.
         autocast: keep parameters in float32, and run in `dtype` what `torch.autocast` runs in it.
         values: what of the teacher the student's layers return; those that draw at random in training draw alike, all
-            others draw nothing.
+            others draw nothing. What evaluation draws too is known by its layer's name where nothing else is known.
 
     Raises:
         UsageError: there are no inputs.

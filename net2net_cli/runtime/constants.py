@@ -12,8 +12,7 @@ from torch.fx.node import Node, map_aggregate
 
 from net2net_cli.architecture.ops.constant import LARGEST, Constant
 from net2net_cli.architecture.ops.logic import Triangle
-from net2net_cli.runtime.keeping import is_random
-from net2net_cli.runtime.readings import spoken
+from net2net_cli.runtime.readings import is_random, spoken
 from net2net_cli.runtime.seen import MetaFailedError, seen_of, tensors_in
 from net2net_cli.runtime.tracer import Tracer
 

@@ -54,7 +54,8 @@ def shared(teacher: nn.Module, student: nn.Module, values: Values, mode: Mode = 
     if not (isinstance(teacher, Network) and isinstance(student, Network)):
         return {}
     theirs, ours = named_layers(teacher), named_layers(student)
-    always = {name: Value(name, ()) for name in ours if _draws_in_evaluation(ours[name], theirs.get(name))}
+    known = {name: values[name].name if name in values else name for name in ours}
+    always = {name: Value(of, ()) for name, of in known.items() if _draws_in_evaluation(ours[name], theirs.get(of))}
     return always | {
         name: value
         for name, value in (values if mode == "train" else {}).items()

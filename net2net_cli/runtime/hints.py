@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch.fx.node import Node
 
-from net2net_cli.runtime.keeping import is_random
-from net2net_cli.runtime.readings import spoken
+from net2net_cli.runtime.readings import is_random, spoken
 
 _HINTS = {
     "assign": "write it out of place, with `torch.cat`, `torch.where` or `F.pad`",

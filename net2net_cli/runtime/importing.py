@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from net2net_cli.architecture.graph import Graph
 from net2net_cli.architecture.indices import lookup_limit
+from net2net_cli.architecture.ops.noise import Noise
 from net2net_cli.architecture.spec_values import nearest
 from net2net_cli.architecture.trust import named_code
 from net2net_cli.checkpoint.torch_file import load_state_dict
 from net2net_cli.errors import CheckpointError, TraceError
+from net2net_cli.runtime import adapters
 from net2net_cli.runtime.arrays import to_array, to_tensor
 from net2net_cli.runtime.build import Network, build, graph_of, load_weights
 from net2net_cli.runtime.draws import Draws, shared
@@ -44,6 +46,10 @@ class Imported:
     tensors: dict[str, np.ndarray]
     aliases: dict[str, str]
     notes: tuple[str, ...] = ()
+
+
+SEEDS = (7_919, 104_729)
+"""Under which the original and what was rebuilt are compared; a forward that sets a seed sets another one."""
 
 
 def import_source(
@@ -149,21 +155,16 @@ def check_rebuilt(
     rebuilt.to(_device_of(model, torch.device("cpu")))
     limits = [lookup_limit(graph, given.name, 2) for given in graph.inputs]
     inputs = tuple(_random_like(x, limit) for x, limit in zip(example, limits, strict=True))
-    buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
-    modes = {module: module.training for module in model.modules()}
+    noisy = any(isinstance(layer.op, Noise) for layer in graph.layers)
     errors = []
-    try:
+    with adapters.preserved(model):
         if named_code(graph):
             _check_not_random(model.eval(), rebuilt.eval(), inputs)
         for mode in (False, True):
-            original = _original_outputs(model.train(mode), inputs)
-            errors.append(_error(original, _outputs(rebuilt.train(mode), inputs), "train" if mode else "eval"))
-    finally:
-        for module, training in modes.items():
-            module.training = training
-        with torch.no_grad():
-            for name, buffer in model.named_buffers():
-                buffer.copy_(buffers[name])
+            for seed in SEEDS if noisy else SEEDS[:1]:  # numbers that were drawn once, and kept, are no noise
+                original = _original_outputs(model.train(mode), inputs, seed)
+                ours = _outputs(rebuilt.train(mode), inputs, seed)
+                errors.append(_error(original, ours, "train" if mode else "eval"))
     return max(errors)
 
 
@@ -177,7 +178,7 @@ def _check_not_random(model: nn.Module, rebuilt: Network, inputs: tuple[Tensor, 
     if noise.values:
         model = copy.deepcopy(rebuilt, {id(graph_of(rebuilt)): graph_of(rebuilt)})
     outputs = []
-    for seed in (0, 1):
+    for seed in SEEDS:
         if noise.values:
             noise.prepare(model)
         outputs.append(_original_outputs(model, inputs, seed))
@@ -203,7 +204,7 @@ def _device_of(model: nn.Module, otherwise: torch.device) -> torch.device:
     return next((tensor.device for tensor in (*model.parameters(), *model.buffers())), otherwise)
 
 
-def _original_outputs(model: nn.Module, inputs: tuple[Tensor, ...], seed: int = 0) -> dict[str, Tensor]:
+def _original_outputs(model: nn.Module, inputs: tuple[Tensor, ...], seed: int) -> dict[str, Tensor]:
     """What the user's module returns.
 
     Raises:
@@ -221,7 +222,7 @@ def _original_outputs(model: nn.Module, inputs: tuple[Tensor, ...], seed: int = 
         ) from wrong
 
 
-def _outputs(network: nn.Module, inputs: tuple[Tensor, ...], seed: int = 0) -> dict[str, Tensor]:
+def _outputs(network: nn.Module, inputs: tuple[Tensor, ...], seed: int) -> dict[str, Tensor]:
     device = inputs[0].device
     with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)

@@ -19,28 +19,15 @@ from net2net_cli.runtime import adapters
 from net2net_cli.runtime.drafts import Draft
 from net2net_cli.runtime.made_again import Remaking
 from net2net_cli.runtime.opaque import argument
-from net2net_cli.runtime.readings import spoken
+from net2net_cli.runtime.readings import is_random, spoken
 from net2net_cli.runtime.seen import seen_of, tensors_in
 from net2net_cli.runtime.site import Site, Value, holds_batch
 
 HOMES = ("torch.nn.functional", "torch", "torch.fft", "torch.linalg", "torch.special", "operator")
 """Modules in which a function is looked for by itself, before the one that it says it comes from."""
 
-RANDOM = {
-    *("bernoulli", "multinomial", "normal", "poisson", "binomial", "gumbel_softmax", "rrelu", "uniform"),
-    *("exponential", "cauchy", "log_normal", "geometric", "random"),
-}
-"""Functions that draw random numbers, beside those whose names begin with `rand`, or hold `dropout`."""
-
-UNFILLED = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided"}
 BY_VALUE = {"nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "bincount"}
 """Functions the shape of whose result depends on the values of what they are given."""
-
-
-def is_random(name: str) -> bool:
-    """Whether a function of this name draws random numbers, or returns what happens to be in memory."""
-    name = name.rstrip("_")
-    return name in RANDOM | UNFILLED or name.startswith("rand") or "dropout" in name
 
 
 def keep_call(site: Site) -> Value:

@@ -100,7 +100,7 @@ def merge(evaluation: Recorded, training: Recorded) -> Merged:
         trained.setdefault(number, draft)
     for draft in live:
         if numbering.of[draft] not in trained:
-            raise _only_in_evaluation(draft)
+            raise noise.refusal() or _only_in_evaluation(draft)
     names = _Outputs(numbering, trained, list(leaves(training.returned)))
     returns: dict[Mode, Structure] = {
         "eval": names.structure(evaluation.returned, training.returned),

@@ -8,6 +8,7 @@ from typing import Any
 
 from net2net_cli.architecture.ops.arithmetic import Add, Mul, Sub
 from net2net_cli.architecture.ops.noise import InTraining, Noise, Normal, Uniform
+from net2net_cli.errors import TraceError
 from net2net_cli.runtime.drafts import Draft
 from net2net_cli.runtime.filled import filled
 from net2net_cli.runtime.readings import spoken
@@ -77,13 +78,14 @@ _SUMS = {Add: "add", Sub: "sub"}
 class TrainingNoise:
     """What of the random numbers that training draws evaluation draws too.
 
-    Where it does not, sums of such numbers and a value that evaluation has are that value there, and so are products
-    with numbers around 1. `settle` rewrites the drafts of a recording in training accordingly, in order; whether what
+    Where it does not, sums of such numbers and a value that evaluation has are that value there. So are products with
+    1 + noise, or with a normal distribution around 1; but not all, since in x + s · noise evaluation may have s for
+    other reasons. `settle` rewrites the drafts of a recording in training accordingly, in order; whether what
     evaluation computes is found in the result then is for `modes.merge` to see.
     """
 
     def __init__(self) -> None:
-        self._random: set[Draft] = set()
+        self._random: dict[Draft, None] = {}
         self._around_one: set[Draft] = set()
 
     def settle(self, draft: Draft, *, in_evaluation: Callable[[Draft], bool]) -> bool:
@@ -98,7 +100,7 @@ class TrainingNoise:
         op = draft.op
         if isinstance(op, Noise):
             draft.op = replace(op, training_only=True)
-            self._random.add(draft)
+            self._random[draft] = None
             if isinstance(op, Normal) and op.mean == 1:
                 self._around_one.add(draft)
             return False
@@ -108,12 +110,24 @@ class TrainingNoise:
         operator = _SUMS.get(type(op))  # type: ignore[arg-type]
         if isinstance(op, Mul) and noise[0] in self._around_one:
             operator = "mul"
-        first = operator == "sub" and draft.inputs[0] in self._random
-        pair = len(kept) == len(noise) == 1 and not first
+        taken_from_noise = operator == "sub" and draft.inputs[0] in self._random
+        pair = len(kept) == len(noise) == 1 and not taken_from_noise
         if operator and pair and kept[0].shape == draft.shape and in_evaluation(kept[0]):
             draft.op, draft.inputs = InTraining(operator), (*kept, *noise)  # type: ignore[arg-type]
             return True
-        self._random.add(draft)
+        self._random[draft] = None
         if isinstance(op, Add) and op.scalar == 1:
             self._around_one.add(draft)
         return False
+
+    def refusal(self) -> TraceError | None:
+        """Why evaluation is not found in training, where that may be for what training alone draws."""
+        first = next(iter(self._random), None)
+        if first is None:
+            return None
+        return first.where.error(
+            f"`{first.wish}` draws random numbers in training alone, and evaluation computes something else than "
+            "what is left without them",
+            "known are `x + noise`, `x - noise` and `x * (1 + noise)`, where evaluation has `x`; and whatever is drawn "
+            "in both modes",
+        )

@@ -65,6 +65,26 @@ class Readings:
         return self._ops.get(cls) or self._names.get(adapters.dotted(cls))
 
 
+RANDOM = {
+    *("bernoulli", "multinomial", "normal", "poisson", "binomial", "gumbel_softmax", "rrelu", "uniform"),
+    *("exponential", "cauchy", "log_normal", "geometric", "random"),
+}
+"""Functions that draw random numbers, beside those whose names begin with `rand`, or hold `dropout`."""
+
+UNFILLED = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided"}
+
+
+def is_random(name: str) -> bool:
+    """Whether a function of this name draws random numbers, or returns what happens to be in memory."""
+    name = name.rstrip("_")
+    return name in RANDOM | UNFILLED or name.startswith("rand") or "dropout" in name
+
+
+def draws(node: Node) -> bool:
+    """Whether a recorded call draws random numbers, or returns what happens to be in memory."""
+    return is_random(spoken(node, bare=True))
+
+
 _SIGNS: dict[Any, str] = {
     getattr(operator, name): sign
     for name, sign in (

@@ -139,8 +139,8 @@ class Runs:
             return tensor.detach().clone()
         return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
 
-    def call(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Seen:
-        """Call a function whose arguments hold nodes."""
+    def call(self, function: Callable[..., Any], args: Any, kwargs: Any, *, draws: bool = False) -> Seen:
+        """Call a function whose arguments hold nodes; one that `draws` may do so without a trace."""
         made = []
         given = [n for n in _nodes((args, kwargs)) if SEEN in n.meta]
         taken = function is operator.getitem  # an element of a shape is by the batch only if it is that element
@@ -149,8 +149,7 @@ class Runs:
         versions = [adapters.version_of(t) for t in tensors]
         for i in range(len(self.batches)):
             at = _at(i)
-            draws = not self.meta or function in adapters.DRAWS
-            with torch.no_grad(), adapters.same_random_state() if draws else nullcontext():
+            with torch.no_grad(), nullcontext() if self.meta and not draws else adapters.same_random_state():
                 made.append(function(*map_aggregate(args, at), **map_aggregate(kwargs, at)))
         changed = [t for t, version in zip(tensors, versions, strict=True) if adapters.version_of(t) != version]
         wrote = frozenset(map(adapters.storage_of, changed))

@@ -18,7 +18,7 @@ from torch.fx.node import Node
 from net2net_cli.errors import TraceError
 from net2net_cli.runtime import adapters, cells, distributions, transformers
 from net2net_cli.runtime.proxies import ValueProxy
-from net2net_cli.runtime.readings import Readings, spoken
+from net2net_cli.runtime.readings import Readings, draws, spoken
 from net2net_cli.runtime.seen import SEEN, MetaFailedError, Runs, Seen, seen_of, tensors_in
 from net2net_cli.runtime.where import Where, here
 
@@ -97,8 +97,7 @@ class Tracer(fx.Tracer):
 
     def _leaf(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            recorded = function in adapters.DRAWS or adapters.proxies((args, tuple(kwargs.values())))
-            if self._running or not recorded:
+            if self._running or not adapters.proxies((args, tuple(kwargs.values()))):
                 return function(*args, **kwargs)
             return self.create_proxy("call_function", function, args, kwargs)
 
@@ -149,6 +148,7 @@ class Tracer(fx.Tracer):
         if node.op == "get_attr":
             return self.runs.held(_at_path(self.root, str(node.target)))
         self._refuse_reading(node)
+        self._refuse_seeds(node)
         before, self._running = self._running, True
         try:
             self._check_lookup(node)
@@ -189,13 +189,21 @@ class Tracer(fx.Tracer):
             node.meta[TRAINING] = module.training
             return self.runs.module(module, node.args, node.kwargs)
         if node.op == "call_method":
-            return self.runs.call(_method(str(node.target)), node.args, node.kwargs)
+            return self.runs.call(_method(str(node.target)), node.args, node.kwargs, draws=draws(node))
         assert callable(node.target)
-        return self.runs.call(node.target, node.args, node.kwargs)
+        return self.runs.call(node.target, node.args, node.kwargs, draws=draws(node))
 
     def _refuse_reading(self, node: Node) -> None:
         if node.op == "call_method" and node.target in ("item", "tolist", "numpy"):
             raise self.data_dependent(f"`{node.target}()` reads the values of a tensor")
+
+    def _refuse_seeds(self, node: Node) -> None:
+        """Numbers drawn behind a seed that the forward sets are the same each time: that is no noise."""
+        if torch.initial_seed() != adapters.SEED and node.op != "call_module" and draws(node):
+            raise self.fail(
+                f"`{spoken(node)}` draws behind a seed that `forward` sets, so that it always draws the same",
+                'draw once, in `__init__`, and keep it: `self.register_buffer("name", tensor)`',
+            )
 
     def _refuse_values(self, node: Node, seen: Seen) -> None:
         reads = any(tensors_in(seen_of(n).first) for n in node.all_input_nodes)

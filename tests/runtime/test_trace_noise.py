@@ -48,7 +48,6 @@ SAMPLERS: dict[str, Sampler] = {
     "randn": lambda m, s: m + s * torch.randn(m.size()),
     "randn of sizes": lambda m, s: m + s * torch.randn(m.shape[0], 4, device=m.device, dtype=m.dtype),
     "randn_like of the same type": lambda m, s: m + s * torch.randn_like(s, dtype=m.dtype, device=m.device),
-    "randn for all samples": lambda m, s: m + s * torch.randn(4),
     "rand_like": lambda m, s: m + s * (torch.rand_like(s) - 0.5),
     "rand": lambda m, s: m + s * torch.rand(*m.shape),
     "normal_": lambda m, s: m + s * torch.empty_like(s).normal_(),
@@ -78,8 +77,8 @@ def test_samples_of_a_latent_variable_are_rebuilt(sampler: str, always: bool) ->
     assert ("InTraining" in ops_of(graph)) is not always
 
 
-def test_the_same_seed_draws_other_numbers_where_noise_is_always_drawn() -> None:
-    """A check that noise takes part at all, in both of the modes above."""
+def test_two_calls_draw_different_numbers_where_noise_is_always_drawn() -> None:
+    """A check that noise takes part at all in what is compared above."""
     model = Autoencoder(SAMPLERS["randn_like"], always=True)
     network = Net2Net.from_module(model, torch.randn(X)).to_module().eval()
     torch.manual_seed(0)
@@ -118,9 +117,93 @@ def test_the_spec_says_what_is_drawn() -> None:
 
 def test_random_numbers_of_a_type_that_the_network_has_not_are_refused() -> None:
     with pytest.raises(TraceError, match="is none of the network's own"):
-        graph_of(Calls(lambda x: x + torch.randn(6, dtype=torch.float64), 2.0), torch.randn(X))
+        graph_of(Calls(lambda x: x + torch.randn(x.shape, dtype=torch.float64), 2.0), torch.randn(X))
     with pytest.raises(TraceError, match="of another type than what it is given"):
         graph_of(Calls(lambda x: x + torch.randn_like(x, dtype=torch.float64), 2.0), torch.randn(X))
+
+
+def test_draws_of_one_size_for_every_batch_are_refused_or_a_constant() -> None:
+    with pytest.raises(TraceError, match="draws random numbers by itself"):
+        graph_of(Calls(lambda x: x + torch.randn(6), 2.0), torch.randn(X))
+    assert ops_of(assert_same(Calls(lambda x: x * _fixed(lambda: torch.randn(6)), 2.0), torch.randn(X))) == [
+        *("mul", "constant", "mul")
+    ]
+
+
+def _fixed(draw: Callable[[], Tensor], seed: int = 0) -> Tensor:
+    """Drawn under a seed of its own, as people make random projections."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return draw()
+
+
+@pytest.mark.parametrize("seed", [0, 42])
+@pytest.mark.parametrize(
+    "draw", [torch.randn_like, lambda x: torch.empty_like(x).normal_(), lambda x: torch.rand(x.shape)]
+)
+def test_what_is_drawn_behind_a_seed_of_the_forward_is_no_noise(draw: Any, seed: int) -> None:
+    with pytest.raises(TraceError, match="draws behind a seed that `forward` sets"):
+        graph_of(Calls(lambda x: x + _fixed(lambda: draw(x), seed), 2.0), torch.randn(X))
+
+
+class Kept(nn.Module):
+    """Draws once, when it is called for the first time."""
+
+    def __init__(self, *, training: bool) -> None:
+        super().__init__()
+        self.fc, self.only_training = nn.Linear(6, 6), training
+        self.kept: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.fc(x)
+        if self.only_training and not self.training:
+            return x
+        if self.kept is None:
+            self.kept = torch.randn_like(x[:1])
+        return x + self.kept
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_numbers_that_are_drawn_once_and_kept_are_no_noise(training: bool) -> None:
+    model = Kept(training=training)
+    with pytest.raises(TraceError):
+        Net2Net.from_module(model, torch.randn(X))
+    assert model.kept is None
+
+
+def test_a_tensor_that_is_filled_on_its_own_device_leaves_the_generator_alone() -> None:
+    model = Recurrent()
+    assert_same(model, torch.randn(4, 7, 5))
+
+
+class Recurrent(nn.Module):
+    """A GRU that starts with noise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru = nn.GRU(5, 6, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.gru(x, torch.zeros(1, x.size(0), 6).normal_())[0]
+        return found
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda x: x * torch.rand_like(x), lambda x: x + torch.rand_like(x) - 0.5, lambda x: x / (1 + torch.randn_like(x))],
+)
+def test_other_noise_in_training_alone_is_refused_by_its_own_name(function: Callable[[Tensor], Tensor]) -> None:
+    class Noisy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(6, 6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = self.fc(function(x) if self.training else x)
+            return found
+
+    with pytest.raises(TraceError, match=r"randn?_like` draws random numbers in training alone"):
+        graph_of(Noisy(), torch.randn(X))
 
 
 def test_a_generator_of_its_own_is_refused() -> None:

@@ -82,7 +82,7 @@ def assigned(x: Tensor) -> Tensor:
         (lambda x: x.shape, "the network returns a number or size", "tensors only"),
         (lambda x: None, "the network returns no tensor", None),
         (lambda x: isinstance(x, Tensor) or 1 / 0, "ZeroDivisionError", "torch.Tensor"),
-        (lambda x: x + torch.rand(1).item(), "`item()` reads the values", "one fixed computation"),
+        (lambda x: x + torch.rand(1).item(), "draws random numbers", "randn_like"),
         (lambda x: x * torch.randint(0, 2, (6,)), "draws random numbers", "randn_like"),
         (lambda x: x * np.random.rand(), "draws random numbers", "Dropout"),  # noqa: NPY002 - as users do
         (lambda x: x * random.random(), "draws random numbers", "Dropout"),

@@ -205,3 +205,51 @@ def test_comparisons_draw_the_same_for_both() -> None:
     for level in ("outputs", "train"):
         found = student.verify(teacher, level=level)
         assert found.passed, found.error
+
+
+class Always(nn.Module):
+    """Noise in a module without weights, which in another class has another name."""
+
+    def __init__(self, blocks: int) -> None:
+        super().__init__()
+        self.stem, self.head, self.last = nn.Linear(6, 8), nn.Linear(8, 3), nn.Linear(3, 3)
+        self.blocks = nn.ModuleList(NoisyBlock() for _ in range(blocks))
+        if blocks > 1:
+            self.noise = Added()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).relu()
+        for block in self.blocks:
+            x = block(x)
+        x = self.head(x)
+        found: Tensor = self.last(self.noise(x) if len(self.blocks) > 1 else x + torch.randn_like(x))
+        return found
+
+
+class Added(nn.Module):
+    """x + noise."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.randn_like(x)
+
+
+class NoisyBlock(nn.Module):
+    """A residual block that always draws."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 5), nn.Linear(5, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = self.first(x).tanh()
+        found: Tensor = x + self.second(inner + torch.randn_like(inner))
+        return found
+
+
+def test_noise_that_has_another_name_in_the_student_draws_the_same() -> None:
+    teacher, target = made(lambda: Always(1), 6)[2], made(lambda: Always(2), 6)[2]
+    student = teacher.grow(target.graph)
+    assert {n.name for n in student.graph.layers if n.op.name == "Normal"} > {"noise.randn_like"}
+    assert "noise.randn_like" not in teacher.graph.by_name
+    for level in ("outputs", "train"):
+        assert student.verify(teacher, level=level).passed, level

@@ -60,6 +60,11 @@ class Uniform(Noise):
             raise ValueError("`low` is above `high`")
 
 
+def draws_in_evaluation(op: Op) -> bool:
+    """Whether an op's output is random in evaluation too."""
+    return isinstance(op, Noise) and not op.training_only
+
+
 @op("InTraining", module="net2net_cli.runtime.modules_noise.InTraining")
 class InTraining(Op):
     """x + y, x − y or x · y in training, and x in evaluation."""

@@ -70,6 +70,8 @@ DATA = (
     net("return x + torch.randint(9, (1,))"),
     net("return x + torch.randn(x.shape, generator=torch.Generator())"),
     net("return x + torch.randn_like(x, dtype=torch.float64)"),
+    net("return self.fc(x * torch.rand_like(x) if self.training else x)"),
+    net("with torch.random.fork_rng():\n    torch.manual_seed(0)\n    return x + torch.randn_like(x)"),
     net("return F.dropout(x, 0.5)"),
     net("return F.scaled_dot_product_attention(x, x, x, dropout_p=0.1)"),
     net("return torch.nonzero(x)"),
