@@ -106,7 +106,7 @@ def _record(
 
 
 def _recorded(tracer: Tracer, mode: Mode) -> fx.Graph:
-    torch.manual_seed(adapters.SEED)  # what is preserved around it
+    torch.default_generator.manual_seed(adapters.SEED)  # preserved around it; other devices keep theirs
     before = adapters.random_states()
     try:
         with torch.enable_grad():  # so that the user's own `no_grad` is seen
