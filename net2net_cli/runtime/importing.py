@@ -239,7 +239,8 @@ def _error(original: Mapping[str, Tensor], rebuilt: Mapping[str, Tensor], mode: 
             return max(errors)
     raise TraceError(
         f"the network that was rebuilt from the trace does not return what the original returns in {mode} mode",
-        "the module does something that tracing cannot see, such as changing a tensor in place through an alias",
+        "the module does something that tracing cannot see, such as changing a tensor in place through an alias, or "
+        "using again what an earlier call has drawn",
     )
 
 
